@@ -1,0 +1,132 @@
+"""What every data source delivers: three parts, and what was learnt from the training part."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol
+
+import torch
+from torch import Tensor
+
+Kind = Literal["features", "image", "sequence", "text"]
+Task = Literal["regression", "binary", "multi-class", "multi-label", "text"]
+
+
+class Inputs(Protocol):
+    """Samples that can be fetched by number, a batch at a time.
+
+    `shape` is that of one sample, channels first for images: (D,), (C, H, W), (T, D) or (T,).
+    `resident` says that the samples are one tensor in memory, so that gathering is a single
+    index operation and needs neither workers nor prefetch.
+    """
+
+    shape: tuple[int, ...]
+    resident: bool
+
+    def __len__(self) -> int: ...
+
+    def gather(self, index: Tensor) -> Tensor:
+        """Returns the samples with the numbers `index` (B,), int64, as (B, *shape)."""
+        ...
+
+
+@dataclass
+class TensorInputs:
+    """Samples in one tensor (N, *shape): float32, uint8 (images) or int64 (tokens)."""
+
+    values: Tensor
+    resident: bool = True
+
+    def __post_init__(self) -> None:
+        self.shape = tuple(self.values.shape[1:])
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    def gather(self, index: Tensor) -> Tensor:
+        return self.values.index_select(0, index)
+
+
+@dataclass
+class Part:
+    """The training, validation or test part.
+
+    targets: (N,) int64 classes · (N, L) float32 zeros and ones (multi-label) · (N, O) float32 in
+    the data's own units (regression).
+    rows: (N,) int64, the sample's number in the source, so that a mistake can be shown.
+    """
+
+    inputs: Inputs
+    targets: Tensor
+    rows: Tensor
+
+    def __len__(self) -> int:
+        return len(self.inputs)
+
+    def gather(self, index: Tensor, epoch_key: int = 0) -> tuple[Tensor, Tensor]:
+        """Returns inputs (B, *shape) and targets (B, …); `epoch_key` differs from epoch to epoch."""
+        return self.inputs.gather(index), self.targets.index_select(0, index)
+
+
+@dataclass
+class DataSet:
+    """Everything that training needs to know of the data.
+
+    preparation: JSON values only; with it `read_new` turns a raw new file into model inputs.
+    input_shift, input_scale: x ← (x − shift) · scale standardizes; broadcastable to one sample,
+    from the training part alone. None where there is nothing to standardize (tokens).
+    target_mean, target_std: (O,), regression only.
+    notes: plain sentences for the user ("column 'name' is left out: 891 different texts in 891 rows").
+    """
+
+    name: str
+    kind: Kind
+    task: Task
+    train: Part
+    validation: Part
+    test: Part
+    preparation: dict[str, Any]
+    input_shape: tuple[int, ...]
+    outputs: int
+    classes: list[str] = field(default_factory=list)
+    targets: list[str] = field(default_factory=list)
+    input_shift: Tensor | None = None
+    input_scale: Tensor | None = None
+    target_mean: Tensor | None = None
+    target_std: Tensor | None = None
+    fingerprint: str = ""
+    notes: list[str] = field(default_factory=list)
+
+
+@dataclass
+class NewData:
+    """A file read for prediction or evaluation, rows in the file's order.
+
+    table: a polars DataFrame that predictions are appended to (the file's own columns for a table,
+    a column `file` for images, a column `row` for arrays).
+    """
+
+    inputs: Inputs
+    table: Any
+    targets: Tensor | None = None
+
+
+def standardization(values: Tensor, axes: tuple[int, ...]) -> tuple[Tensor, Tensor]:
+    """Returns shift and scale so that (x − shift) · scale has mean 0 and standard deviation 1.
+
+    values: (N, …) the training part; axes: the axes to average over, e.g. (0,) per feature,
+    (0, 2, 3) per channel. A constant feature gets scale 1: it becomes 0, and stays finite when a
+    new file brings another value.
+    """
+    total, squares, count = None, None, 0
+    for chunk in values.split(65536):  # float64 copies of a large set would not fit in memory
+        x = chunk.to(torch.float64)
+        one, two = x.sum(axes, keepdim=True), x.square().sum(axes, keepdim=True)
+        total = one if total is None else total + one
+        squares = two if squares is None else squares + two
+        count += x.numel() // one.numel()
+    assert total is not None and squares is not None
+    mean = total / count
+    deviation = (squares / count - mean.square()).clamp_min(0).sqrt()
+    deviation[deviation <= 1e-7 * mean.abs().clamp_min(1e-30)] = 1.0
+    return mean[0].float(), deviation.reciprocal()[0].float()

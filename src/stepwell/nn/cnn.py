@@ -1,0 +1,57 @@
+"""Convolutional network."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from stepwell.data.dataset import Kind
+from stepwell.nn.configs import CNNModel
+from stepwell.nn.kinds import accept
+
+
+class GlobalAverage(nn.Module):
+    """Mean over the image: (B, C, H, W) → (B, C), so that the head does not depend on the image's size."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.mean((2, 3))
+
+
+def build(
+    config: CNNModel, input_shape: tuple[int, ...], outputs: int, kind: Kind | None = None
+) -> nn.Sequential:
+    """Stages of convolution → batch norm → ReLU → 2×2 max-pooling; mean over the image; linear layer.
+
+    (B, C, H, W) → (B, outputs). A stage does not pool where less than 2×2 would be left. On images
+    larger than 127 the first convolution has stride ⌊side / 64⌋, or the first stage would cost more
+    than all others. Convolutions start as He's normal, N(0, 2 / fan_in), the last layer as Xavier's
+    uniform, all biases at zero.
+    """
+    accept(config.name, ("image",), kind, input_shape)
+    channels_in, *sides = input_shape
+    side = min(sides)
+    stride = max(1, side // 64)
+    side = -(-side // stride)
+    stages = nn.Sequential()
+    for channels in config.channels:
+        conv = nn.Conv2d(
+            channels_in, channels, config.kernel, stride, config.kernel // 2, bias=not config.batch_norm
+        )
+        nn.init.kaiming_normal_(conv.weight, nonlinearity="relu")
+        if conv.bias is not None:
+            nn.init.zeros_(conv.bias)
+        stages.append(conv)
+        if config.batch_norm:
+            stages.append(nn.BatchNorm2d(channels))
+        stages.append(nn.ReLU())
+        if side >= 4:
+            stages.append(nn.MaxPool2d(2))
+            side //= 2
+        channels_in, stride = channels, 1
+    stages.append(GlobalAverage())
+    if config.dropout:
+        stages.append(nn.Dropout(config.dropout))
+    last = nn.Linear(channels_in, outputs)
+    nn.init.xavier_uniform_(last.weight)
+    nn.init.zeros_(last.bias)
+    stages.append(last)
+    return stages

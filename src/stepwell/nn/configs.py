@@ -1,0 +1,113 @@
+"""What can be chosen for each model; free of torch, so that help and checks of a recipe stay quick."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+Width = Annotated[int, Field(ge=1, le=65536)]
+
+
+class LinearModel(BaseModel):
+    """One linear layer: linear regression or, with cross-entropy, logistic regression."""
+
+    model_config = ConfigDict(extra="forbid")
+    name: Literal["linear"] = "linear"
+
+
+class MLPModel(BaseModel):
+    """Linear layers with an activation between them; any input is flattened."""
+
+    model_config = ConfigDict(extra="forbid")
+    name: Literal["mlp"] = "mlp"
+    hidden: list[Width] = Field([64, 64], description="width of each hidden layer; [] is a linear model")
+    activation: Literal["relu", "tanh", "sigmoid", "gelu", "leaky-relu"] = Field(
+        "relu", description="function after each hidden layer"
+    )
+    dropout: float = Field(0.0, ge=0, lt=1, description="share of hidden units set to zero in training")
+
+
+class CNNModel(BaseModel):
+    """Convolution, batch norm, ReLU and max-pooling, once a stage; average over the image; linear."""
+
+    model_config = ConfigDict(extra="forbid")
+    name: Literal["cnn"] = "cnn"
+    channels: list[Width] = Field(
+        [32, 64, 128], min_length=1, description="channels of each stage; every stage halves the image"
+    )
+    kernel: int = Field(3, ge=1, le=31, description="side of the convolutions' window, odd")
+    batch_norm: bool = Field(True, description="normalize each channel over the batch")
+    dropout: float = Field(0.0, ge=0, lt=1, description="share of the last features set to zero in training")
+
+    @model_validator(mode="after")
+    def _odd_kernel(self) -> CNNModel:
+        if self.kernel % 2 == 0:
+            raise ValueError(f"kernel={self.kernel} must be odd, so that the image keeps its size")
+        return self
+
+
+class ResNetModel(BaseModel):
+    """Residual network for small images, depth 6n + 2 (He et al. 2016, section 4.2)."""
+
+    model_config = ConfigDict(extra="forbid")
+    name: Literal["resnet"] = "resnet"
+    depth: int = Field(20, ge=8, le=1202, description="layers with weights, 6n + 2: 20, 32, 44, 56, 110")
+    width: Width = Field(16, description="channels of the first third; doubled twice")
+
+    @model_validator(mode="after")
+    def _six_n_plus_two(self) -> ResNetModel:
+        if self.depth % 6 != 2:
+            lower = (self.depth - 2) // 6 * 6 + 2
+            raise ValueError(f"depth={self.depth} must be 6n + 2: use {lower} or {lower + 6}")
+        return self
+
+
+class RNNModel(BaseModel):
+    """LSTM or GRU over a sequence, the rows of an image, or text."""
+
+    model_config = ConfigDict(extra="forbid")
+    name: Literal["rnn"] = "rnn"
+    cell: Literal["lstm", "gru"] = Field("lstm", description="kind of recurrent cell")
+    width: Width = Field(128, description="size of the state")
+    layers: int = Field(1, ge=1, le=64, description="recurrent layers on top of each other")
+    dropout: float = Field(
+        0.0, ge=0, lt=1, description="share of each layer's output set to zero in training"
+    )
+
+
+class TransformerModel(BaseModel):
+    """Causal transformer for text, with normalization before each part (GPT-2)."""
+
+    model_config = ConfigDict(extra="forbid")
+    name: Literal["transformer"] = "transformer"
+    layers: int = Field(4, ge=1, le=256, description="blocks of attention and MLP")
+    heads: int = Field(4, ge=1, le=256, description="attention heads; must divide the width")
+    width: Width = Field(128, description="size of each position's vector")
+    dropout: float = Field(0.0, ge=0, lt=1, description="share of each part's output set to zero in training")
+
+    @model_validator(mode="after")
+    def _heads_divide_width(self) -> TransformerModel:
+        if self.width % self.heads:
+            raise ValueError(f"width={self.width} must be a multiple of heads={self.heads}")
+        return self
+
+
+class UserModel(BaseModel):
+    """Your own: `FUNCTION(input_shape, outputs, **arguments)` of a Python file returns a torch module."""
+
+    model_config = ConfigDict(extra="forbid")
+    name: str = Field(
+        pattern=r"^\w+(\.\w+)*:\w+$", description="MODULE:FUNCTION, looked up from the current directory"
+    )
+    arguments: dict[str, Any] = Field(default_factory=dict, description="keyword arguments for the function")
+
+
+CONFIGS: dict[str, type[BaseModel]] = {
+    "linear": LinearModel,
+    "mlp": MLPModel,
+    "cnn": CNNModel,
+    "resnet": ResNetModel,
+    "rnn": RNNModel,
+    "transformer": TransformerModel,
+}

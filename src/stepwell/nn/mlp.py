@@ -1,0 +1,47 @@
+"""Multi-layer perceptron."""
+
+from __future__ import annotations
+
+from math import prod
+
+from torch import nn
+
+from stepwell.data.dataset import Kind
+from stepwell.nn.configs import MLPModel
+from stepwell.nn.kinds import accept
+
+ACTIVATIONS: dict[str, type[nn.Module]] = {
+    "relu": nn.ReLU,
+    "tanh": nn.Tanh,
+    "sigmoid": nn.Sigmoid,
+    "gelu": nn.GELU,
+    "leaky-relu": nn.LeakyReLU,
+}
+
+
+def build(
+    config: MLPModel, input_shape: tuple[int, ...], outputs: int, kind: Kind | None = None
+) -> nn.Sequential:
+    """h₀ = x, hₗ = φ(Wₗ hₗ₋₁ + bₗ), y = W h + b: (B, *input_shape) → (B, outputs).
+
+    Any input but text is flattened. Before a ReLU-like φ a weight is He's normal, N(0, 2 / fan_in)
+    (He et al. 2015); before tanh or sigmoid, and at the output, Xavier's uniform (Glorot & Bengio
+    2010). All b start at zero.
+    """
+    kind = accept(config.name, ("features", "image", "sequence"), kind, input_shape)
+    widths = [prod(input_shape), *config.hidden]
+    layers: list[nn.Module] = [] if kind == "features" else [nn.Flatten()]
+    for fan_in, fan_out in zip(widths, config.hidden, strict=False):
+        layer = nn.Linear(fan_in, fan_out)
+        if config.activation in ("tanh", "sigmoid"):
+            nn.init.xavier_uniform_(layer.weight)
+        else:
+            nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
+        nn.init.zeros_(layer.bias)
+        layers += [layer, ACTIVATIONS[config.activation]()]
+        if config.dropout:
+            layers.append(nn.Dropout(config.dropout))
+    last = nn.Linear(widths[-1], outputs)
+    nn.init.xavier_uniform_(last.weight)
+    nn.init.zeros_(last.bias)
+    return nn.Sequential(*layers, last)

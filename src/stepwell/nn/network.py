@@ -1,0 +1,90 @@
+"""The trained thing as a whole: standardization, the model, and what its outputs mean."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from stepwell.data.dataset import DataSet, Kind, Task
+
+
+class Network(nn.Module):
+    """forward(x) = body((x − shift) · scale); decode turns that into probabilities or target values.
+
+    body: (B, *input_shape) → (B, outputs), for text (B, T) → (B, T, outputs).
+    shift, scale: broadcastable to one sample; ignored for text, identity where None.
+    target_mean, target_std: (outputs,), regression only: the body predicts (y − mean) / std.
+
+    All of them are buffers: they are saved, moved and converted with the weights, so a model file
+    needs nothing else to predict from raw inputs (uint8 images, features in the data's own units).
+    """
+
+    input_scale: Tensor
+    input_offset: Tensor
+    target_mean: Tensor | None
+    target_std: Tensor | None
+
+    def __init__(
+        self,
+        body: nn.Module,
+        kind: Kind,
+        task: Task,
+        shift: Tensor | None = None,
+        scale: Tensor | None = None,
+        target_mean: Tensor | None = None,
+        target_std: Tensor | None = None,
+    ) -> None:
+        super().__init__()
+        self.body, self.kind, self.task = body, kind, task
+        if kind != "text":
+            shift = torch.zeros(()) if shift is None else shift
+            scale = torch.ones(()) if scale is None else scale
+            # (x − shift)·scale = offset + x·scale is one operation. Its rounding error is ε·|shift|·scale,
+            # the same as that of x itself near its mean, so nothing is lost that x still had.
+            self.register_buffer("input_scale", scale.clone())
+            self.register_buffer("input_offset", (-shift.double() * scale.double()).to(scale.dtype))
+        regression = task == "regression"
+        self.register_buffer(
+            "target_mean", target_mean.clone() if regression and target_mean is not None else None
+        )
+        self.register_buffer(
+            "target_std", target_std.clone() if regression and target_std is not None else None
+        )
+
+    @classmethod
+    def of(cls, body: nn.Module, data: DataSet) -> Network:
+        """Puts the statistics of the data's training part around the body."""
+        return cls(
+            body, data.kind, data.task, data.input_shift, data.input_scale, data.target_mean, data.target_std
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Returns logits (B, outputs), (B, T, outputs) for text, or standardized targets (B, outputs)."""
+        if self.kind != "text":
+            x = torch.addcmul(self.input_offset, x.to(self.input_scale.dtype), self.input_scale)
+        return self.body(x)
+
+    def decode(self, outputs: Tensor) -> Tensor:
+        """Probabilities by softmax (multi-label: sigmoid), or targets in the data's own units."""
+        if self.task == "multi-label":
+            return outputs.sigmoid()
+        if self.task != "regression":
+            return outputs.softmax(-1)
+        if self.target_mean is None or self.target_std is None:
+            return outputs
+        return torch.addcmul(self.target_mean, outputs, self.target_std)
+
+    def predict(self, x: Tensor) -> Tensor:
+        """decode(forward(x)): from raw inputs to probabilities or target values."""
+        return self.decode(self(x))
+
+
+class Predictor(nn.Module):
+    """A network whose forward is `predict`: the module to export."""
+
+    def __init__(self, network: Network) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.network.predict(x)

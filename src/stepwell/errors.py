@@ -1,9 +1,13 @@
-"""The one exception for mistakes that the user can mend."""
+"""The exceptions that are addressed to the user."""
 
 
-class UserError(Exception):
+class UserError(ValueError):
     """One plain sentence: what is wrong, where (file, row, key), what to do.
 
     The command line prints the sentence and exits with code 2; in a library call it is an
-    ordinary exception. Everything else that is raised is a defect of ours.
+    ordinary exception, and a ValueError, as torch raises. What else is raised is a defect of ours.
     """
+
+
+class Diverged(RuntimeError):
+    """Loss or gradients were not finite again and again; the command line exits with code 3."""

@@ -1,0 +1,161 @@
+"""The eager engine: a rule's own text on tensors, the oracle for every faster engine."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import torch
+from torch import Tensor
+
+from stepwell.rules import Rule
+
+# Tensors up to this size are laid behind one another: below it a kernel's launch costs more than
+# its work, above it a second copy of the weights costs more than the launches saved.
+SMALL = 1 << 16
+
+
+def pack(parameters: Iterable[Tensor]) -> None:
+    """Moves parameters into one block of memory per dtype and device, each staying a view of it.
+
+    Values and shapes stay; the engine then updates all of them as one tensor without gathering
+    them first. Parameters that are not contiguous stay where they are. Any other tensor that shared
+    memory with a parameter no longer does, so call it only for a model that is yours alone.
+    """
+    kinds: dict[tuple[torch.dtype, torch.device], list[Tensor]] = {}
+    for p in parameters:
+        if p.is_contiguous() and p.numel():
+            kinds.setdefault((p.dtype, p.device), []).append(p)
+    for members in kinds.values():
+        block = torch.cat([p.detach().reshape(-1) for p in members])
+        for p, part in zip(members, block.split([p.numel() for p in members]), strict=True):
+            p.data = part.view(p.shape)
+
+
+class Eager:
+    """Runs `rule` on a fixed list of parameters, all with the same hyperparameters.
+
+    `state[i]` holds the state tensors of parameter i by name, and `steps[i]` the number of updates
+    it has had. A parameter whose gradient is None is left alone, as in torch.
+    """
+
+    def __init__(self, rule: Rule, parameters: Sequence[Tensor]) -> None:
+        self.rule = rule
+        self.parameters = list(parameters)
+        self.steps = [0] * len(self.parameters)
+        self.state: list[dict[str, Tensor]] = [{} for _ in self.parameters]
+        self._blocks = [_Block(self, members) for members in _group(rule, self.parameters)]
+
+    @torch.no_grad()
+    def step(self, hyperparameters: dict[str, float], l2: float = 0.0, decay: float = 0.0) -> Tensor | None:
+        """Makes one update of every parameter that has a gradient.
+
+        l2: g ← g + l2 · w before the rule (coupled). decay: w ← w − η · decay · w before the rule
+        (decoupled, Loshchilov & Hutter 2019). Returns the norm of the gradients as they came, a
+        tensor on their device, or None where there was no gradient.
+        """
+        return total_norm([block.step(hyperparameters, l2, decay) for block in self._blocks])
+
+
+def total_norm(norms: Iterable[Tensor | None]) -> Tensor | None:
+    """The norm of the whole from the norms of its parts; None where no part has one."""
+    parts = [norm for norm in norms if norm is not None]
+    if len(parts) < 2:
+        return parts[0] if parts else None
+    return torch.linalg.vector_norm(torch.stack(parts))
+
+
+class _Block:
+    """Parameters that are updated as one tensor, while all have a gradient and the same step."""
+
+    def __init__(self, engine: Eager, members: list[int]) -> None:
+        self.engine, self.members = engine, members
+        self.parameters = [engine.parameters[i] for i in members]
+        self.sizes = [p.numel() for p in self.parameters]
+        self.shapes = [p.shape for p in self.parameters]
+        self.alone = len(members) == 1
+        first = self.parameters[0]
+        self.weights = first.detach() if self.alone else _packed(self.parameters)
+        self.state = []
+        for name in engine.rule.state:
+            if self.alone:
+                block = torch.zeros_like(first, memory_format=torch.preserve_format)
+                parts: Sequence[Tensor] = (block,)
+            else:
+                block = first.new_zeros(sum(self.sizes))
+                parts = [part.view(s) for part, s in zip(block.split(self.sizes), self.shapes, strict=True)]
+            self.state.append(block)
+            for i, part in zip(members, parts, strict=True):
+                engine.state[i][name] = part
+
+    def step(self, hyperparameters: dict[str, float], l2: float, decay: float) -> Tensor | None:
+        engine = self.engine
+        gradients = [p.grad for p in self.parameters if p.grad is not None]
+        times = {engine.steps[i] for i in self.members}
+        if len(times) > 1 or len(gradients) < len(self.members):
+            return self._one_by_one(hyperparameters, l2, decay)
+        for i in self.members:
+            engine.steps[i] += 1
+        t = times.pop() + 1
+        g = gradients[0] if self.alone else torch.cat([g.reshape(-1) for g in gradients])
+        if self.weights is not None:
+            self.weights.copy_(self._rule(self.weights, g, self.state, t, hyperparameters, l2, decay))
+        else:
+            w = torch.cat([p.reshape(-1) for p in self.parameters])
+            w = self._rule(w, g, self.state, t, hyperparameters, l2, decay)
+            parts = [part.view(s) for part, s in zip(w.split(self.sizes), self.shapes, strict=True)]
+            torch._foreach_copy_(self.parameters, parts)
+        return torch.linalg.vector_norm(g)
+
+    def _one_by_one(self, hyperparameters: dict[str, float], l2: float, decay: float) -> Tensor | None:
+        """The same without packing, since the members differ in their step or some have no gradient."""
+        engine, norms = self.engine, []
+        for i in self.members:
+            p = engine.parameters[i]
+            if p.grad is not None:
+                engine.steps[i] += 1
+                state = list(engine.state[i].values())
+                p.copy_(self._rule(p, p.grad, state, engine.steps[i], hyperparameters, l2, decay))
+                norms.append(torch.linalg.vector_norm(p.grad))
+        return total_norm(norms)
+
+    def _rule(
+        self,
+        w: Tensor,
+        g: Tensor,
+        state: Sequence[Tensor],
+        t: int,
+        hyperparameters: dict[str, float],
+        l2: float,
+        decay: float,
+    ) -> Tensor:
+        """Returns the new weights and stores the new state."""
+        if l2:
+            g = g + l2 * w
+        if decay:
+            w = w - hyperparameters["lr"] * decay * w
+        w, *new = self.engine.rule.update(w, g, *state, t=t, **hyperparameters)
+        for old, value in zip(state, new, strict=True):
+            old.copy_(value)
+        return w
+
+
+def _group(rule: Rule, parameters: Sequence[Tensor]) -> list[list[int]]:
+    """Numbers of the parameters that can be updated together, block by block."""
+    groups: dict[object, list[int]] = {}
+    for i, p in enumerate(parameters):
+        together = rule.elementwise and p.is_contiguous()
+        if together and _packed(parameters[max(i - 1, 0) : i + 1]) is None and p.numel() > SMALL:
+            together = False
+        groups.setdefault((p.dtype, p.device) if together else i, []).append(i)
+    return list(groups.values())
+
+
+def _packed(parameters: Sequence[Tensor]) -> Tensor | None:
+    """The parameters as one tensor, if they lie behind one another in memory; else None."""
+    first, end = parameters[0], parameters[0].storage_offset()
+    storage = first.untyped_storage().data_ptr()
+    for p in parameters:
+        if p.untyped_storage().data_ptr() != storage or p.storage_offset() != end or not p.is_contiguous():
+            return None
+        end += p.numel()
+    return first.detach().as_strided((end - first.storage_offset(),), (1,), first.storage_offset())

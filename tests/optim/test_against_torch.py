@@ -1,0 +1,180 @@
+"""Every optimizer follows torch's trajectory, and the rules that torch lacks follow slow obvious code."""
+
+import math
+
+import pytest
+import torch
+from torch import nn
+
+import stepwell.optim as ours
+from stepwell.engine.eager import pack
+from stepwell.errors import UserError
+
+PAIRS = {
+    "sgd": (lambda p, **k: ours.SGD(p, lr=0.1, **k), lambda p, **k: torch.optim.SGD(p, lr=0.1, **k)),
+    "momentum": (
+        lambda p, **k: ours.SGD(p, lr=0.1, momentum=0.9, **k),
+        lambda p, **k: torch.optim.SGD(p, lr=0.1, momentum=0.9, **k),
+    ),
+    "adam": (
+        lambda p, **k: ours.Adam(p, lr=0.01, betas=(0.8, 0.95), eps=1e-6, **k),
+        lambda p, **k: torch.optim.Adam(p, lr=0.01, betas=(0.8, 0.95), eps=1e-6, **k),
+    ),
+}
+
+
+def problem(seed=0, dtype=torch.float64):
+    """A small net whose parameters have one, two and four dimensions, and a batch for each step."""
+    torch.manual_seed(seed)
+    net = nn.Sequential(nn.Conv2d(1, 3, 3), nn.Tanh(), nn.Flatten(), nn.Linear(48, 5)).to(dtype)
+    return net, torch.randn(40, 7, 1, 6, 6, dtype=dtype), torch.randn(40, 7, 5, dtype=dtype)
+
+
+def train(net, optimizer, xs, ys, start=0, skip=None):
+    for step, (x, y) in enumerate(zip(xs, ys, strict=True), start):
+        optimizer.zero_grad()
+        nn.functional.mse_loss(net(x), y).backward()
+        if skip is not None and step % 3 == 1:
+            list(net.parameters())[skip].grad = None
+        for group in optimizer.param_groups:
+            group["lr"] *= 0.97
+        optimizer.step()
+    return torch.cat([p.detach().reshape(-1) for p in net.parameters()])
+
+
+@pytest.mark.parametrize("packed", [False, True])
+@pytest.mark.parametrize("decay", [0.0, 0.03])
+@pytest.mark.parametrize("name", PAIRS)
+def test_trajectory_is_torchs(name, decay, packed):
+    """Forty float64 steps with a changing rate end at torch's weights, packed or not, decayed or not."""
+    make, torchs = PAIRS[name]
+    (a, xs, ys), (b, _, _) = problem(), problem()
+    if packed:
+        pack(a.parameters())
+    one = train(a, make(a.parameters(), weight_decay=decay), xs, ys)
+    two = train(b, torchs(b.parameters(), weight_decay=decay), xs, ys)
+    torch.testing.assert_close(one, two, rtol=1e-12, atol=1e-13)
+
+
+@pytest.mark.parametrize("name", PAIRS)
+def test_a_missing_gradient_leaves_the_parameter_alone_as_in_torch(name):
+    """A parameter without a gradient keeps its weight, its state and its own step count."""
+    make, torchs = PAIRS[name]
+    (a, xs, ys), (b, _, _) = problem(), problem()
+    one = train(a, make(a.parameters()), xs, ys, skip=1)
+    two = train(b, torchs(b.parameters()), xs, ys, skip=1)
+    torch.testing.assert_close(one, two, rtol=1e-12, atol=1e-13)
+
+
+def test_decoupled_decay_is_adamw():
+    """`decay` on Adam is torch's AdamW."""
+    (a, xs, ys), (b, _, _) = problem(), problem()
+    one = train(a, ours.Adam(a.parameters(), decay=0.1), xs, ys)
+    two = train(b, torch.optim.AdamW(b.parameters(), weight_decay=0.1), xs, ys)
+    torch.testing.assert_close(one, two, rtol=1e-12, atol=1e-13)
+
+
+@pytest.mark.parametrize("name", PAIRS)
+@pytest.mark.parametrize("direction", ["torch to ours", "ours to torch"])
+def test_state_dict_moves_between_torch_and_us_in_mid_run(name, direction):
+    """Twenty steps with one, the state loaded into the other, twenty more: torch's forty."""
+    makes = PAIRS[name] if direction == "ours to torch" else PAIRS[name][::-1]
+    (a, xs, ys), (b, _, _) = problem(), problem()
+    first = makes[0](a.parameters())
+    train(a, first, xs[:20], ys[:20])
+    second = makes[1](a.parameters())
+    second.load_state_dict(first.state_dict())
+    moved = train(a, second, xs[20:], ys[20:])
+    torch.testing.assert_close(
+        moved, train(b, PAIRS[name][1](b.parameters()), xs, ys), rtol=1e-12, atol=1e-13
+    )
+
+
+def test_displacement_momentum_keeps_the_rate_of_each_step():
+    """The displacement form follows its formula, and parts from the velocity form once the rate changes."""
+    (a, xs, ys), (b, _, _), (c, _, _) = problem(), problem(), problem()
+    one = train(a, ours.MomentumDisplacement(a.parameters(), lr=0.1, momentum=0.9), xs, ys)
+    m, lr = [torch.zeros_like(p) for p in b.parameters()], 0.1
+    for x, y in zip(xs, ys, strict=True):
+        b.zero_grad()
+        nn.functional.mse_loss(b(x), y).backward()
+        lr *= 0.97
+        with torch.no_grad():
+            for i, p in enumerate(b.parameters()):
+                m[i] = 0.9 * m[i] - lr * p.grad
+                p += m[i]
+    slow = torch.cat([p.detach().reshape(-1) for p in b.parameters()])
+    torch.testing.assert_close(one, slow, rtol=1e-12, atol=1e-13)
+    velocity = train(c, ours.SGD(c.parameters(), lr=0.1, momentum=0.9), xs, ys)
+    assert (one - velocity).abs().max() > 1e-3
+
+
+def test_gradient_norm_is_torchs_and_gradients_stay():
+    """The norm is that of all gradients, and the caller's gradients are never written to."""
+    net, xs, ys = problem()
+    optimizer = ours.Adam(
+        [{"params": net[0].parameters()}, {"params": net[3].parameters(), "lr": 1e-4}], weight_decay=0.1
+    )
+    nn.functional.mse_loss(net(xs[0]), ys[0]).backward()
+    before = [p.grad.clone() for p in net.parameters()]
+    optimizer.step()
+    assert optimizer.gradient_norm is not None
+    assert math.isclose(
+        optimizer.gradient_norm.item(), torch.nn.utils.get_total_norm(before).item(), rel_tol=1e-12
+    )
+    assert all(torch.equal(p.grad, g) for p, g in zip(net.parameters(), before, strict=True))
+
+
+@pytest.mark.parametrize("shape", ["strided", "tied", "scalar", "bfloat16", "large"])
+def test_odd_parameters(shape):
+    """Strided, tied, 0-d, bfloat16 and large parameters are updated as torch does."""
+    torch.manual_seed(0)
+    kind = torch.bfloat16 if shape == "bfloat16" else torch.float64
+    size = (300, 300) if shape == "large" else () if shape == "scalar" else (6, 4)
+    start = torch.randn(size, dtype=kind)
+    results = []
+    for make in PAIRS["adam"]:
+        p = start.clone().t() if shape == "strided" else start.clone()
+        q = torch.ones(5, dtype=kind, requires_grad=True)
+        p.requires_grad_()
+        optimizer = make([p, q])
+        for k in range(10):
+            optimizer.zero_grad()
+            total = (p * p).sum() * (k + 1) + (q**3).sum() + (p.sum() if shape == "tied" else 0)
+            total.backward()
+            optimizer.step()
+        results.append(p.detach().double())
+    tolerance = 2e-2 if shape == "bfloat16" else 1e-12
+    torch.testing.assert_close(*results, rtol=tolerance, atol=tolerance)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"lr": -1.0},
+        {"lr": math.nan},
+        {"lr": math.inf},
+        {"lr": "0.1"},
+        {"betas": (0.9,)},
+        {"betas": (0.9, 1.0)},
+        {"eps": -1e-8},
+        {"weight_decay": -0.1},
+        {"decay": math.nan},
+        {"lr": True},
+    ],
+)
+def test_a_hyperparameter_out_of_range_is_refused(wrong):
+    """Each wrong value is named in the error, and no optimizer is made."""
+    with pytest.raises(UserError, match=next(iter(wrong))):
+        ours.Adam([torch.zeros(2, requires_grad=True)], **wrong)
+
+
+def test_pack_keeps_values_and_lies_behind_one_another():
+    """Packing moves parameters into one block, changes no value, and the model still trains in place."""
+    net, xs, _ = problem()
+    before = net(xs[0])
+    pack(net.parameters())
+    assert torch.equal(before, net(xs[0]))
+    starts = [p.data_ptr() for p in net.parameters()]
+    ends = [p.data_ptr() + p.numel() * p.element_size() for p in net.parameters()]
+    assert starts[1:] == ends[:-1]

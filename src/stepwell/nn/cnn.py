@@ -6,6 +6,7 @@ from torch import Tensor, nn
 
 from stepwell.data.dataset import Kind
 from stepwell.nn.configs import CNNModel
+from stepwell.nn.convolution import ChannelsLastConv2d
 from stepwell.nn.kinds import accept
 
 
@@ -33,7 +34,8 @@ def build(
     side = -(-side // stride)
     stages = nn.Sequential()
     for channels in config.channels:
-        conv = nn.Conv2d(
+        convolution = nn.Conv2d if len(stages) else ChannelsLastConv2d
+        conv = convolution(
             channels_in, channels, config.kernel, stride, config.kernel // 2, bias=not config.batch_norm
         )
         nn.init.kaiming_normal_(conv.weight, nonlinearity="relu")

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from stepwell.data.dataset import Kind
 from stepwell.nn.configs import ResNetModel
+from stepwell.nn.convolution import ChannelsLastConv2d
 from stepwell.nn.kinds import accept
 
 
@@ -39,7 +40,7 @@ class ResNet(nn.Module):
 
     def __init__(self, blocks: int, width: int, channels_in: int, outputs: int) -> None:
         super().__init__()
-        self.conv = nn.Conv2d(channels_in, width, 3, 1, 1, bias=False)
+        self.conv = ChannelsLastConv2d(channels_in, width, 3, 1, 1, bias=False)
         self.norm = nn.BatchNorm2d(width)
         groups = []
         channels_in = width

@@ -14,7 +14,7 @@ class RNN(nn.Module):
 
     sequence (B, T, D): y = W h_T + b, (B, outputs).
     image (B, C, H, W): the H rows are the sequence, each of C·W numbers; (B, outputs).
-    text (B, T) int64: yₜ = W hₜ + b at every position, (B, T, outputs); the embedding is as wide as the state.
+    text (B, T) int64: yₜ = W hₜ + b at every position, (B, T, outputs); the embedding is `width` wide.
     """
 
     def __init__(self, config: RNNModel, kind: Kind, input_shape: tuple[int, ...], outputs: int) -> None:

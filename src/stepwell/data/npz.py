@@ -1,0 +1,548 @@
+"""Arrays in a NumPy .npz file: features, images or sequences, with classes or numbers to predict."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import zipfile
+import zlib
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor
+
+from stepwell.data.archive import cached, file_fingerprint
+from stepwell.data.dataset import DataSet, Inputs, Kind, NewData, Part, Task, TensorInputs
+from stepwell.errors import UserError
+
+MAP_BYTES_FROM = 256 * 2**20  # arrays at least this large stay on disk
+CHUNK_BYTES = 32 * 2**20  # what is checked or summed at a time
+
+_VALIDATION_KEYS = ("validation", "valid", "val")
+
+
+class NpzData(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    name: str = Field(
+        description="path of a .npz file with x_train, y_train and, if you like, x_test, y_test"
+    )
+    validation: float = Field(
+        0.15, ge=0, lt=1, description="share for validation, of what the test part leaves"
+    )
+    test: float = Field(0.2, ge=0, lt=1, description="share for testing, where the file has no x_test")
+    split_seed: int = Field(0, ge=0, description="seed of the random split")
+
+
+class MappedInputs:
+    """Rows of an array that stays on disk; a batch is read and converted when it is asked for."""
+
+    resident = False
+
+    def __init__(self, array: np.ndarray, rows: Tensor | None, layout: Layout) -> None:
+        self.array, self.rows, self.layout = array, rows, layout
+        self.shape = layout.shape
+
+    def __len__(self) -> int:
+        return len(self.array) if self.rows is None else len(self.rows)
+
+    def gather(self, index: Tensor) -> Tensor:
+        rows = index if self.rows is None else self.rows.index_select(0, index)
+        return self.layout.convert(self.array[rows.numpy()])
+
+
+class Layout:
+    """How the arrays of one file become samples.
+
+    raw: shape of one sample in the file; order: "as is", "HW" (one channel to be added) or "HWC".
+    pixels: whether x is uint8 and stays so; everything else becomes float32.
+    """
+
+    def __init__(self, kind: Kind, raw: tuple[int, ...], order: str, pixels: bool) -> None:
+        self.kind, self.raw, self.order, self.pixels = kind, raw, order, pixels
+        if order == "HW":
+            self.shape = (1, *raw)
+        elif order == "HWC":
+            self.shape = (raw[2], raw[0], raw[1])
+        else:
+            self.shape = raw if raw else (1,)  # a plain list of numbers is one feature
+
+    def convert(self, array: np.ndarray) -> Tensor:
+        """Returns samples (B, *shape), uint8 or float32, in memory of their own."""
+        if self.order == "HWC":
+            array = array.transpose(0, 3, 1, 2)
+        with np.errstate(over="ignore"):  # what float32 cannot hold is found by the check for infinities
+            values = np.array(array, dtype=np.uint8 if self.pixels else np.float32, order="C")
+        return torch.from_numpy(values.reshape(len(array), *self.shape))
+
+    def averaged_axes(self) -> tuple[int, ...]:
+        """Returns the axes that share one mean: (N,), (N, H, W) of images, (N, T) of sequences."""
+        return {"image": (0, 2, 3), "sequence": (0, 1)}.get(self.kind, (0,))
+
+
+def load(config: NpzData) -> DataSet:
+    """Reads x_train, y_train[, x_test, y_test][, x_validation, y_validation], or x and y.
+
+    x: (N, D) features · (N, H, W), (N, H, W, C) or (N, C, H, W) images · (N, T, D) sequences.
+    y: (N,) integers or texts are classes · (N, L) zeros and ones are labels, any number of which may
+    apply · floats are numbers to predict. Parts that the file does not have are split off at random.
+    """
+    path = config.name
+    members = _members(path)
+    pairs, notes = _pairs(path, members)
+    arrays = {part: (_array(path, members, x), _array(path, members, y)) for part, (x, y) in pairs.items()}
+    for part, (x, y) in arrays.items():
+        _check_lengths(path, pairs[part], x, y)
+    first_x, first_y = arrays["train"]
+    layout = _layout(path, pairs["train"][0], first_x, notes)
+    for part, (x, _) in arrays.items():
+        _check_shape(path, pairs[part][0], x, layout)
+        _check_finite(path, pairs[part][0], x)
+    task, classes, target_names = _task(path, pairs["train"][1], first_y, notes)
+    targets = {part: _targets(path, pairs[part][1], y, task, classes) for part, (_, y) in arrays.items()}
+
+    rows = _split(config, {part: len(x) for part, (x, _) in arrays.items()}, targets["train"], task)
+    parts: dict[str, Part] = {}
+    for part in ("train", "validation", "test"):
+        source = part if part in arrays else "train"
+        some = rows[part]
+        inputs = _inputs(arrays[source][0], some, layout)
+        y = targets[source] if some is None else targets[source].index_select(0, some)
+        parts[part] = Part(inputs, y, torch.arange(len(inputs)) if some is None else some)
+    dataset = DataSet(
+        name=Path(path).stem,
+        kind=layout.kind,
+        task=task,
+        train=parts["train"],
+        validation=parts["validation"],
+        test=parts["test"],
+        preparation={
+            "source": "npz",
+            "kind": layout.kind,
+            "task": task,
+            "classes": classes,
+            "targets": target_names,
+            "raw": list(layout.raw),
+            "order": layout.order,
+            "pixels": layout.pixels,
+        },
+        input_shape=layout.shape,
+        outputs=len(target_names) if task in ("regression", "multi-label") else len(classes),
+        classes=classes,
+        targets=target_names,
+        fingerprint=file_fingerprint(path),
+        notes=notes,
+    )
+    dataset.input_shift, dataset.input_scale = streamed_standardization(
+        batches(parts["train"].inputs), layout.averaged_axes()
+    )
+    if task == "regression":
+        y = parts["train"].targets.double()
+        spread = y.std(0, correction=0)
+        dataset.target_mean = y.mean(0).float()
+        dataset.target_std = torch.where(spread > 0, spread, torch.ones_like(spread)).float()
+    return dataset
+
+
+def read_new(preparation: dict[str, Any], path: str, targets: bool) -> NewData:
+    """Reads x (or x_test, or x_train) of a .npz file, or a .npy file, shaped as in training.
+
+    targets: read y (or y_test, y_train) too.
+    """
+    import polars
+
+    if path.endswith(".npy"):
+        if targets:
+            raise UserError(f"{path}: a .npy file has no targets; evaluate on a .npz file with x and y.")
+        name, x, y = "the array", _npy(path), None
+    else:
+        members = _members(path)
+        suffix = next((suffix for suffix in ("", "_test", "_train") if "x" + suffix in members), None)
+        if suffix is None:
+            raise UserError(f"{path}: there is no array 'x' or 'x_test' in it; it holds {_listed(members)}.")
+        name, x, y = "x" + suffix, _array(path, members, "x" + suffix), None
+        if targets:
+            if "y" + suffix not in members:
+                raise UserError(
+                    f"{path}: '{name}' has no 'y{suffix}' beside it; it holds {_listed(members)}."
+                )
+            y = _array(path, members, "y" + suffix)
+            _check_lengths(path, (name, "y" + suffix), x, y)
+    layout = Layout(
+        preparation["kind"], tuple(preparation["raw"]), preparation["order"], preparation["pixels"]
+    )
+    if len(x.shape) == 0 or len(x) == 0:
+        raise UserError(f"{path}: {name} is empty.")
+    _check_shape(path, name, x, layout)
+    if layout.kind == "image" and layout.pixels != (x.dtype == np.uint8):
+        raise UserError(
+            f"{path}: {name} is {x.dtype}, but the model was trained on {'uint8' if layout.pixels else 'float'} "
+            "images; convert it, with the same range of values."
+        )
+    _check_finite(path, name, x)
+    inputs = _inputs(x, None, layout)
+    task, classes = preparation["task"], preparation["classes"]
+    return NewData(
+        inputs,
+        polars.DataFrame({"row": np.arange(len(x))}),
+        None if y is None else _targets(path, "y" + name[1:], y, task, classes, len(preparation["targets"])),
+    )
+
+
+def batches(inputs: Inputs) -> Iterator[Tensor]:
+    """Yields all samples in order, about CHUNK_BYTES at a time."""
+    count = max(1, CHUNK_BYTES // (4 * int(np.prod(inputs.shape, dtype=np.int64))))
+    for start in range(0, len(inputs), count):
+        index = torch.arange(start, min(start + count, len(inputs)))
+        yield inputs.gather(index)
+
+
+def streamed_standardization(chunks: Iterable[Tensor], axes: tuple[int, ...]) -> tuple[Tensor, Tensor]:
+    """Returns shift and scale like `dataset.standardization`, for samples that come chunk by chunk.
+
+    Chan, Golub & LeVeque's (1979) pairwise update of mean and summed squared deviation, float64: exact
+    where the mean is large beside the deviation, and never more than one chunk in memory.
+    """
+    mean, squares, count = torch.zeros(()), torch.zeros(()), 0
+    for chunk in chunks:
+        x = chunk.to(torch.float64)
+        here = x.mean(axes, keepdim=True)
+        deviations = x.sub_(here).square_().sum(axes, keepdim=True)
+        more = x.numel() // here.numel()
+        step = here - mean
+        mean = mean + step * (more / (count + more))
+        squares = squares + deviations + step.square() * (count * more / (count + more))
+        count += more
+    deviation = (squares / count).sqrt()
+    deviation[deviation <= 1e-7 * mean.abs().clamp_min(1e-30)] = 1.0  # constant: becomes 0
+    return mean[0].float(), deviation.reciprocal()[0].float()
+
+
+# ---- reading the file
+
+
+def _members(path: str) -> dict[str, zipfile.ZipInfo]:
+    """Returns the arrays' names (without .npy) and places; nothing is read but the zip's directory."""
+    try:
+        with zipfile.ZipFile(path) as file:
+            found = {info.filename[:-4]: info for info in file.infolist() if info.filename.endswith(".npy")}
+    except FileNotFoundError as error:
+        raise UserError(f"{path}: there is no such file.") from error
+    except (zipfile.BadZipFile, ValueError) as error:
+        raise UserError(f"{path}: not a .npz file, or cut short; write it with numpy.savez.") from error
+    except OSError as error:
+        raise UserError(f"{path}: the file cannot be read ({error.strerror}).") from error
+    if not found:
+        raise UserError(
+            f"{path}: there are no arrays in it; write it with numpy.savez(..., x_train=, y_train=)."
+        )
+    return found
+
+
+def _pairs(path: str, members: dict[str, zipfile.ZipInfo]) -> tuple[dict[str, tuple[str, str]], list[str]]:
+    """Returns the arrays' names (x, y) of each part that the file has, and notes."""
+    suffix = next((end for end in ("_train", "") if "x" + end in members), None)
+    if suffix is None:
+        near = [name for name in members if name.lower() in ("x", "x_train")]
+        near = near or difflib.get_close_matches("x_train", members, n=1, cutoff=0.5)
+        hint = f" (is '{near[0]}' meant?)" if near else ""
+        raise UserError(f"{path}: there is no array 'x_train' or 'x'{hint}; it holds {_listed(members)}.")
+    pairs = {"train": ("x" + suffix, "y" + suffix)}
+    for part, ends in (("validation", _VALIDATION_KEYS), ("test", ("test",))):
+        for end in ends:
+            if f"x_{end}" in members or f"y_{end}" in members:
+                pairs[part] = (f"x_{end}", f"y_{end}")
+                break
+    for names in pairs.values():
+        for name, other in (names, names[::-1]):
+            if name not in members:
+                near = difflib.get_close_matches(name, members.keys() - {other}, n=1)
+                hint = f" (is '{near[0]}' meant?)" if near else ""
+                raise UserError(
+                    f"{path}: '{other}' is there without '{name}'{hint}; it holds {_listed(members)}. "
+                    f"Add '{name}'" + (f", or leave out '{other}'." if names != pairs["train"] else ".")
+                )
+    unused = sorted(members.keys() - {name for names in pairs.values() for name in names})
+    notes = [f"arrays that are not used: {', '.join(unused)}"] if unused else []
+    return pairs, notes
+
+
+def _array(path: str, members: dict[str, zipfile.ZipInfo], name: str) -> np.ndarray:
+    """Returns one array; a large one as a memory map, in place if it is stored uncompressed."""
+    info = members[name]
+    try:
+        if info.file_size >= MAP_BYTES_FROM:
+            if info.compress_type == zipfile.ZIP_STORED and not info.flag_bits & 1:
+                return _map(path, name, _offset(path, info))
+            file = cached(path, ".npy", lambda to: _extract(path, info, to), part=name)
+            return _map(str(file), name, 0)
+        with zipfile.ZipFile(path) as archive, archive.open(info) as member:
+            return _read(path, name, member)
+    except RuntimeError as error:  # how zipfile says that a password is needed
+        raise UserError(f"{path}: '{name}' is encrypted; store it without a password.") from error
+    except (zipfile.BadZipFile, zlib.error, EOFError, ValueError) as error:
+        raise UserError(f"{path}: array '{name}' is damaged or cut short ({error}).") from error
+
+
+def _npy(path: str) -> np.ndarray:
+    try:
+        if os.path.getsize(path) >= MAP_BYTES_FROM:
+            return _map(path, path, 0)
+        with open(path, "rb") as file:
+            return _read(path, path, file)
+    except OSError as error:
+        raise UserError(f"{path}: the file cannot be read ({error.strerror}).") from error
+    except (ValueError, EOFError) as error:
+        raise UserError(f"{path}: not a .npy file, or cut short ({error}).") from error
+
+
+def _read(path: str, name: str, file: Any) -> np.ndarray:
+    """Reads one .npy stream; arrays of Python objects are refused before anything could be unpickled."""
+    shape, fortran, dtype = _header(path, name, file)
+    count = int(np.prod(shape, dtype=np.int64))
+    data = file.read(count * dtype.itemsize)
+    if len(data) != count * dtype.itemsize:
+        raise ValueError(f"{len(data)} of {count * dtype.itemsize} bytes")
+    flat = np.frombuffer(data, dtype=dtype, count=count)
+    return flat.reshape(shape, order="F" if fortran else "C")
+
+
+def _map(path: str, name: str, offset: int) -> np.ndarray:
+    with open(path, "rb") as file:
+        file.seek(offset)
+        shape, fortran, dtype = _header(path, name, file)
+        return np.memmap(path, dtype, "r", file.tell(), shape, "F" if fortran else "C")
+
+
+def _header(path: str, name: str, file: Any) -> tuple[tuple[int, ...], bool, np.dtype]:
+    version = np.lib.format.read_magic(file)
+    if version not in ((1, 0), (2, 0)):
+        raise ValueError(f"version {version[0]}.{version[1]} of the .npy format")
+    read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+    shape, fortran, dtype = read(file)
+    if dtype.hasobject:
+        raise UserError(
+            f"{path}: array '{name}' holds Python objects, which are never loaded (they could run code); "
+            "save it as numbers or as text, e.g. numpy.array(values, dtype=float) or dtype=str."
+        )
+    if dtype.names:
+        raise UserError(f"{path}: array '{name}' has named fields; save its columns as one plain array.")
+    return shape, fortran, dtype
+
+
+def _offset(path: str, info: zipfile.ZipInfo) -> int:
+    """Returns where a stored member's bytes begin: after its local header, whose lengths may differ from
+    those in the zip's directory (APPNOTE.TXT 4.3.7)."""
+    with open(path, "rb") as file:
+        file.seek(info.header_offset)
+        header = file.read(30)
+    if header[:4] != b"PK\x03\x04":
+        raise zipfile.BadZipFile("no local header")
+    names, extra = int.from_bytes(header[26:28], "little"), int.from_bytes(header[28:30], "little")
+    return info.header_offset + 30 + names + extra
+
+
+def _extract(path: str, info: zipfile.ZipInfo, to: Path) -> None:
+    with zipfile.ZipFile(path) as archive, archive.open(info) as source, open(to, "wb") as target:
+        while block := source.read(2**20):
+            target.write(block)
+
+
+# ---- what the arrays mean
+
+
+def _layout(path: str, name: str, x: np.ndarray, notes: list[str]) -> Layout:
+    """Says whether x holds features, images or sequences, from its shape and type."""
+    if x.dtype.kind not in "biuf":
+        raise UserError(f"{path}: {name} is of type {x.dtype}; it must hold numbers.")
+    if x.size == 0 or x.ndim == 0:
+        raise UserError(f"{path}: {name} is empty (shape {_shape(x.shape)}).")
+    raw, pixels = x.shape[1:], x.dtype == np.uint8
+    if len(raw) <= 1:
+        return Layout("features", raw, "as is", False)
+    if len(raw) == 2:
+        if pixels:
+            return Layout("image", raw, "HW", True)
+        if raw[0] == raw[1] >= 8:
+            notes.append(f"{name} {_shape(x.shape)} is read as square grey images, not as sequences")
+            return Layout("image", raw, "HW", False)
+        notes.append(
+            f"{name} {_shape(x.shape)} is read as sequences of {raw[0]} steps with {raw[1]} features"
+        )
+        return Layout("sequence", raw, "as is", False)
+    if len(raw) == 3 and raw[2] in (1, 3, 4):
+        return Layout("image", raw, "HWC", bool(pixels))
+    if len(raw) == 3 and raw[0] in (1, 3, 4):
+        return Layout("image", raw, "as is", bool(pixels))
+    raise UserError(
+        f"{path}: {name} has shape {_shape(x.shape)}; (N, features), (N, height, width), "
+        "(N, height, width, channels) with 1, 3 or 4 channels, or (N, steps, features) is needed."
+    )
+
+
+def _task(path: str, name: str, y: np.ndarray, notes: list[str]) -> tuple[Task, list[str], list[str]]:
+    """Returns the task, the class names and the targets' names, from the training targets."""
+    if y.dtype.kind not in "biufUS":
+        raise UserError(f"{path}: {name} is of type {y.dtype}; it must hold numbers or text.")
+    if y.ndim == 2 and y.shape[1] == 1:
+        y = y[:, 0]
+    if y.ndim > 2 or y.size == 0:
+        raise UserError(f"{path}: {name} has shape {_shape(y.shape)}; (N,) or (N, targets) is needed.")
+    if y.ndim == 2:
+        names = [str(column) for column in range(y.shape[1])]
+        if y.dtype.kind in "biuf" and np.isin(y, (0, 1)).all():
+            if (y.sum(1) == 1).all():
+                notes.append(
+                    f"each row of {name} has exactly one 1, and is still read as separate labels; "
+                    f"if these are classes, store {name}.argmax(1)"
+                )
+            return "multi-label", names, names
+        if y.dtype.kind == "f":
+            return "regression", [], [f"{name}[{column}]" for column in names]
+        raise UserError(
+            f"{path}: {name} has shape {_shape(y.shape)} and type {y.dtype}; several targets must be "
+            "zeros and ones (labels) or floats (regression)."
+        )
+    if y.dtype.kind == "f":
+        _check_finite(path, name, y)
+        if len(distinct := np.unique(y)) == 1:
+            raise UserError(
+                f"{path}: {name} is {distinct[0]:g} in all {len(y)} rows; there is nothing to learn."
+            )
+        if len(distinct) <= 20 and (distinct == np.round(distinct)).all():
+            notes.append(
+                f"{name} is read as numbers to predict; if its {len(distinct)} values are classes, store integers"
+            )
+        return "regression", [], [name]
+    classes = np.unique(y)
+    if len(classes) == 1:
+        raise UserError(
+            f"{path}: {name} has one class only ('{_names(classes)[0]}'); two or more are needed."
+        )
+    if len(classes) > 100 and len(classes) > len(y) / 2:
+        raise UserError(
+            f"{path}: {name} has {len(classes)} different values in {len(y)} rows, too many for classes; "
+            "store it as float if it is a number to predict."
+        )
+    return ("binary" if len(classes) == 2 else "multi-class"), _names(classes), [name]
+
+
+def _names(values: np.ndarray) -> list[str]:
+    if values.dtype.kind == "S":
+        return [value.decode("utf-8", "replace") for value in values.tolist()]
+    if values.dtype.kind == "b":
+        values = values.astype(np.uint8)
+    return [str(value) for value in values.tolist()]
+
+
+def _targets(
+    path: str, name: str, y: np.ndarray, task: Task, classes: list[str], columns: int | None = None
+) -> Tensor:
+    """Returns (N,) int64, or (N, L) or (N, O) float32; refuses what was not in the training part."""
+    if y.ndim == 2 and y.shape[1] == 1:
+        y = y[:, 0]
+    if task in ("regression", "multi-label"):
+        if y.dtype.kind not in "biuf":
+            raise UserError(f"{path}: {name} is of type {y.dtype}, where training had numbers.")
+        if columns is not None and (1 if y.ndim == 1 else y.shape[1]) != columns:
+            raise UserError(
+                f"{path}: {name} has shape {_shape(y.shape)}, where training had {columns} targets."
+            )
+        _check_finite(path, name, y)
+        if task == "multi-label" and not np.isin(y, (0, 1)).all():
+            raise UserError(f"{path}: {name} holds other values than 0 and 1, the labels in training.")
+        return torch.from_numpy(y.astype(np.float32)).reshape(len(y), -1)
+    if y.ndim != 1 or y.dtype.kind not in "biuUS":
+        raise UserError(
+            f"{path}: {name} has shape {_shape(y.shape)} and type {y.dtype}, where training had classes."
+        )
+    values, inverse = np.unique(y, return_inverse=True)
+    number = {label: index for index, label in enumerate(classes)}
+    for value, label in enumerate(_names(values)):
+        if label not in number:
+            row = int(np.flatnonzero(inverse == value)[0])
+            raise UserError(
+                f"{path}: {name} has class '{label}' (row {row}), which the training part does not."
+            )
+    lookup = np.array([number[label] for label in _names(values)], dtype=np.int64)
+    return torch.from_numpy(lookup[inverse])
+
+
+def _split(config: NpzData, lengths: dict[str, int], targets: Tensor, task: Task) -> dict[str, Tensor | None]:
+    """Returns each part's rows of its array; None for all of them."""
+    missing = {"validation", "test"} - lengths.keys()
+    if not missing:
+        return {"train": None, "validation": None, "test": None}
+    from stepwell.data.split import split
+
+    test = config.test if "test" in missing else 0.0
+    validation = config.validation if "validation" in missing else 0.0
+    labels = targets.numpy() if task in ("binary", "multi-class") else None
+    rows = split(lengths["train"], labels, test, validation, config.split_seed)
+    split_off = {
+        part: torch.as_tensor(some) for part, some in zip(("train", "validation", "test"), rows, strict=True)
+    }
+    return {part: None if part in lengths and part != "train" else some for part, some in split_off.items()}
+
+
+def _inputs(x: np.ndarray, rows: Tensor | None, layout: Layout) -> Inputs:
+    if isinstance(x, np.memmap):
+        return MappedInputs(x, rows, layout)
+    return TensorInputs(layout.convert(x if rows is None else x[rows.numpy()]))
+
+
+# ---- refusals
+
+
+def _check_lengths(path: str, names: tuple[str, str], x: np.ndarray, y: np.ndarray) -> None:
+    for name, array in zip(names, (x, y), strict=True):
+        if array.ndim == 0 or len(array) == 0:
+            raise UserError(f"{path}: {name} is empty.")
+    if len(x) != len(y):
+        raise UserError(
+            f"{path}: {names[0]} has {len(x)} rows and {names[1]} {len(y)}; they must be as many."
+        )
+
+
+def _check_shape(path: str, name: str, x: np.ndarray, layout: Layout) -> None:
+    if x.dtype.kind not in "biuf":
+        raise UserError(f"{path}: {name} is of type {x.dtype}; it must hold numbers.")
+    if x.shape[1:] != layout.raw:
+        raise UserError(
+            f"{path}: one sample of {name} has shape {_shape(x.shape[1:])}, where training had {_shape(layout.raw)}."
+        )
+    if layout.pixels and x.dtype != np.uint8 and layout.kind == "image":
+        raise UserError(
+            f"{path}: {name} is {x.dtype}, where training had uint8; convert it, with the same range."
+        )
+
+
+def _check_finite(path: str, name: str, array: np.ndarray) -> None:
+    if array.dtype.kind != "f":
+        return
+    count = max(1, CHUNK_BYTES // max(1, array[:1].nbytes))
+    limit = float(np.finfo(np.float32).max)
+    for start in range(0, len(array), count):
+        chunk = np.asarray(array[start : start + count])
+        good = np.isfinite(chunk)
+        if chunk.dtype.itemsize > 4:
+            with np.errstate(invalid="ignore"):
+                good &= np.abs(chunk) <= limit
+        if not good.all():
+            row = int(np.flatnonzero(~good.reshape(len(chunk), -1).all(1))[0])
+            value = chunk[row][~good[row]].ravel()[0] if chunk.ndim > 1 else chunk[row]
+            raise UserError(
+                f"{path}: {name} holds {value} in row {start + row} (counted from 0); replace it, or drop the row."
+            )
+
+
+def _listed(members: dict[str, zipfile.ZipInfo]) -> str:
+    return ", ".join(f"'{name}'" for name in sorted(members)[:12])
+
+
+def _shape(shape: tuple[int, ...]) -> str:
+    return "(" + ", ".join(map(str, shape)) + ")"

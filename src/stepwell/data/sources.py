@@ -1,0 +1,81 @@
+"""Which source a name or path means. A new source is one file and one row."""
+
+from __future__ import annotations
+
+import difflib
+from pathlib import Path
+from typing import Any, Protocol
+
+from stepwell.data import bundled, images, npz, table, text
+from stepwell.data.dataset import DataSet, NewData
+from stepwell.errors import UserError
+
+
+class Source(Protocol):
+    """What each source's module offers."""
+
+    def load(self, config: Any, /) -> DataSet: ...
+
+    def read_new(self, preparation: dict[str, Any], path: str, targets: bool, /) -> NewData: ...
+
+
+SOURCES: dict[str, tuple[type[Any], Any]] = {
+    "bundled": (bundled.BundledData, bundled),
+    "npz": (npz.NpzData, npz),
+    "table": (table.TableData, table),
+    "images": (images.ImageData, images),
+    "text": (text.TextData, text),
+}
+
+BUNDLED = ("digits", "iris", "wine", "breast_cancer", "diabetes")
+
+_ENDINGS = {
+    ".npz": "npz",
+    ".csv": "table",
+    ".tsv": "table",
+    ".parquet": "table",
+    ".txt": "text",
+    ".zip": "images",
+    ".tar": "images",
+    ".tgz": "images",
+    ".tar.gz": "images",
+    ".tar.xz": "images",
+    ".tar.bz2": "images",
+}
+
+
+def source_of(name: str) -> str:
+    """The row of SOURCES for a bundled set's name or a path, by the path's ending; a folder is of images."""
+    if name in BUNDLED:
+        return "bundled"
+    path = Path(name).expanduser()
+    if path.is_dir():
+        return "images"
+    for ending, source in _ENDINGS.items():
+        if name.lower().endswith(ending):
+            if not path.exists():
+                raise UserError(f"data.name={name}: there is no such file")
+            return source
+    if path.exists():
+        raise UserError(
+            f"data.name={name}: this kind of file cannot be read; give a folder of images or a file ending in "
+            + ", ".join(_ENDINGS)
+        )
+    near = difflib.get_close_matches(name, BUNDLED, 1)
+    hint = f"did you mean {near[0]}?" if near else f"give one of {', '.join(BUNDLED)}, a file or a folder"
+    raise UserError(f"data.name={name}: there is no bundled set and no file of this name; {hint}")
+
+
+def load(config: Any) -> DataSet:
+    """Reads, splits and prepares the data that a `data` section describes."""
+    return SOURCES[source_of(config.name)][1].load(config)
+
+
+def read_new(preparation: dict[str, Any], path: str, targets: bool = False) -> NewData:
+    """Reads a new file as the training data was read, with the training data's statistics.
+
+    Raises UserError where the file is missing or does not fit what the model was trained on.
+    """
+    if not Path(path).expanduser().exists():
+        raise UserError(f"{path}: there is no such file")
+    return SOURCES[preparation["source"]][1].read_new(preparation, path, targets)

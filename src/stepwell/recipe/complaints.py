@@ -1,0 +1,110 @@
+"""One plain sentence for each way a recipe can be wrong."""
+
+from __future__ import annotations
+
+import difflib
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+
+from stepwell.recipe.schema import CHOICES, PLAIN
+
+_TYPES = {
+    "int": "a whole number",
+    "float": "a number",
+    "bool": "true or false",
+    "string": "text",
+    "list": "a list such as [64,64]",
+    "dict": "a mapping of keys to values",
+}
+_BOUNDS = {
+    "greater_than": ("above", "gt"),
+    "greater_than_equal": ("at least", "ge"),
+    "less_than": ("below", "lt"),
+    "less_than_equal": ("at most", "le"),
+}
+
+
+def all_keys() -> list[str]:
+    """Every key of every section, as the command line writes it."""
+    keys = ["seed"]
+    for section, choices in CHOICES.items():
+        keys += sorted({f"{section}.{key}" for kind in choices.values() for key in kind.model_fields})
+    for section, kind in PLAIN.items():
+        keys += [f"{section}.{key}" for key in kind.model_fields]
+    return list(dict.fromkeys(keys))
+
+
+def unknown_key(key: str) -> str:
+    """Names the nearest key: first by the whole, then by its last word alone (`lr` is optimizer.lr)."""
+    known = all_keys()
+    last = {name.rpartition(".")[2]: name for name in reversed(known)}
+    tail = key.rpartition(".")[2]
+    near = difflib.get_close_matches(key, [*known, *CHOICES, *PLAIN], 1, 0.75)
+    near = near or [last[m] for m in difflib.get_close_matches(tail, list(last), 1, 0.75)]
+    near = near or difflib.get_close_matches(key, known, 1)
+    hint = f"did you mean {near[0]}?" if near else "`stepwell recipe` lists every key"
+    return f"there is no key {key}; {hint}"
+
+
+def unknown_name(section: str, name: str) -> str:
+    """Names the nearest choice and all others."""
+    names = list(CHOICES[section])
+    near = difflib.get_close_matches(name, names, 1)
+    hint = f"did you mean {near[0]}? " if near else ""
+    own = ", or your own as MODULE:FUNCTION" if section == "model" else ""
+    return f"{section}.name={name} is not known; {hint}There are {', '.join(names)}{own}"
+
+
+def sentence(section: str, kind: type[BaseModel], error: ValidationError, name: Any = None) -> str:
+    """The first error of a section's check in words."""
+    first = error.errors()[0]
+    path = [str(part) for part in first["loc"]]
+    key = ".".join([section, *path] if section else path)
+    value, context, what = first.get("input"), first.get("ctx", {}), first["type"]
+    if what == "extra_forbidden":
+        return _no_effect(section, path[0], kind, name)
+    if what == "missing":
+        return f"{key} is missing{_help(kind, path)}"
+    if what == "value_error":
+        text = str(context.get("error", first["msg"]))
+        return f"{section}: {text}" if not path else f"{key}: {text}"
+    shown = f"{key}={_short(value)}"
+    if what == "literal_error":
+        wanted = context["expected"].replace("'", "").replace(" or ", ", ")
+        return f"{shown} must be one of {wanted}"
+    if what in _BOUNDS:
+        word, bound = _BOUNDS[what]
+        return f"{shown} must be {word} {context[bound]:g}{_help(kind, path)}"
+    if what == "finite_number":
+        return f"{shown} must be a finite number{_help(kind, path)}"
+    if what in ("too_short", "too_long"):
+        return f"{shown} has too {'few' if what == 'too_short' else 'many'} entries{_help(kind, path)}"
+    if what == "string_pattern_mismatch":
+        return f"{shown} is not of the right form{_help(kind, path)}"
+    for prefix, wanted in _TYPES.items():
+        if what.startswith(prefix):
+            return f"{shown} must be {wanted}{_help(kind, path)}"
+    return f"{shown}: {first['msg'][0].lower()}{first['msg'][1:]}{_help(kind, path)}"
+
+
+def _no_effect(section: str, key: str, kind: type[BaseModel], name: Any) -> str:
+    """A key of the section that this choice does not have, or one that does not exist at all."""
+    owners = [n for n, other in CHOICES.get(section, {}).items() if key in other.model_fields]
+    if owners:
+        chosen = f"{section}={name}"
+        return f"{section}.{key} has no effect with {chosen}: it belongs to {', '.join(owners)}; remove it"
+    near = difflib.get_close_matches(key, list(kind.model_fields), 1)
+    if near:
+        return f"there is no key {section}.{key}; did you mean {section}.{near[0]}?"
+    return unknown_key(f"{section}.{key}")
+
+
+def _help(kind: type[BaseModel], path: list[str]) -> str:
+    field = kind.model_fields.get(path[0]) if path else None
+    return f" ({field.description})" if field is not None and field.description else ""
+
+
+def _short(value: Any) -> str:
+    text = str(value)
+    return text if len(text) <= 60 else text[:57] + "…"

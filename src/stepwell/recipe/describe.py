@@ -1,0 +1,99 @@
+"""Every key of the recipe with default, range and one line of help."""
+
+from __future__ import annotations
+
+import types
+import typing
+from typing import Any, Literal
+
+from pydantic import BaseModel
+from pydantic_core import PydanticUndefined
+
+from stepwell.nn.configs import UserModel
+from stepwell.recipe.schema import CHOICES, DEFAULT_NAMES, PLAIN, Recipe
+
+
+def describe() -> list[dict[str, Any]]:
+    """One row a key: {"key", "applies_to", "default", "range", "help"}, in the recipe's order.
+
+    applies_to: the names of the section for which the key exists, [] where it always does.
+    """
+    rows = []
+    for section, choices in CHOICES.items():
+        kinds: dict[str, type[BaseModel]] = dict(choices)
+        if section == "model":
+            kinds["MODULE:FUNCTION"] = UserModel
+        fields: dict[tuple[str, ...], list[str]] = {}
+        rows.append(_choice(section, list(kinds)))
+        for name, kind in kinds.items():
+            for key in kind.model_fields:
+                if key != "name":
+                    fields.setdefault((key, *map(str, _cells(kind, key))), []).append(name)
+        for (key, default, bounds, text), names in sorted(fields.items(), key=lambda row: -len(row[1])):
+            applies = [] if len(names) == len(kinds) else names
+            rows.append(_row(f"{section}.{key}", applies, default, bounds, text))
+    for section, kind in PLAIN.items():
+        rows += [_row(f"{section}.{key}", [], *_cells(kind, key)) for key in kind.model_fields]
+    rows.append(_row("seed", [], *_cells(Recipe, "seed")))
+    return rows
+
+
+def _choice(section: str, names: list[str]) -> dict[str, Any]:
+    helps = {
+        "data": "a bundled set (digits, iris, wine, breast_cancer, diabetes), a file or a folder",
+        "model": "what is trained (default: mlp; image folders: cnn; text: transformer)",
+        "loss": "what is minimized (default: numbers mse, else cross-entropy)",
+        "optimizer": "update rule",
+        "schedule": "learning rate over the run",
+    }
+    bounds = "" if section == "data" else ", ".join(names)
+    return _row(f"{section}.name", [], DEFAULT_NAMES.get(section, ""), bounds, helps[section])
+
+
+def _row(key: str, applies: list[str], default: str, bounds: str, text: str) -> dict[str, Any]:
+    return {"key": key, "applies_to": applies, "default": default, "range": bounds, "help": text}
+
+
+def _cells(kind: type[BaseModel], key: str) -> tuple[str, str, str]:
+    field = kind.model_fields[key]
+    default = field.get_default(call_default_factory=True, validated_data={})
+    shown = "" if default is None or default is PydanticUndefined else _number(default)
+    return shown, _range(field), field.description or ""
+
+
+def _number(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value).replace("'", "")
+
+
+def _range(field: Any) -> str:
+    """The field's bounds in interval notation, or its choices, or its type."""
+    low = high = None
+    left, right = "(", ")"
+    for part in field.metadata:
+        if getattr(part, "ge", None) is not None:
+            low, left = part.ge, "["
+        if getattr(part, "gt", None) is not None:
+            low = part.gt
+        if getattr(part, "le", None) is not None:
+            high, right = part.le, "]"
+        if getattr(part, "lt", None) is not None:
+            high = part.lt
+    kind = _type(field.annotation)
+    if low is None and high is None:
+        return kind
+    bounds = f"{left}{_number(low) if low is not None else '−∞'}, {_number(high) if high is not None else '∞'}{right}"
+    return f"{kind} in {bounds}" if high is not None else f"{kind} {'≥' if left == '[' else '>'} {_number(low)}"
+
+
+def _type(annotation: Any) -> str:
+    origin, inner = typing.get_origin(annotation), typing.get_args(annotation)
+    if origin is Literal:
+        return ", ".join(map(str, inner))
+    if origin in (typing.Union, types.UnionType):
+        return " or ".join(dict.fromkeys(_type(a) for a in inner if a is not type(None)))
+    if origin is typing.Annotated:
+        return _type(inner[0])
+    if origin is list:
+        return f"list of {_type(inner[0])}"
+    names = {int: "whole number", float: "number", str: "text", bool: "true or false", dict: "mapping"}
+    return names.get(origin or annotation, "any")

@@ -1,0 +1,49 @@
+"""What a recipe leaves open until the data is known, and what then has no effect."""
+
+from __future__ import annotations
+
+import math
+
+from stepwell.data.dataset import DataSet
+from stepwell.errors import UserError
+from stepwell.nn import losses
+from stepwell.recipe.schema import Recipe
+
+# Enough updates for every default model on the data sets of docs/results.md; few enough that a small
+# table ends in seconds.
+UPDATES = 5000
+EPOCHS = (5, 100)
+
+
+def resolve(recipe: Recipe, data: DataSet) -> Recipe:
+    """Returns the recipe with every key decided; raises UserError where one has no effect."""
+    loss = recipe.loss or losses.LossConfig.model_validate({"name": losses.default(data.task)})
+    augment = recipe.augment
+    for key, wanted in (("flip", ("image",)), ("crop", ("image",)), ("noise", ("image", "features", "sequence"))):
+        if getattr(augment, key) and data.kind not in wanted:
+            raise UserError(
+                f"augment.{key} has no effect: it is for {' and '.join(_KINDS[k] for k in wanted)}, "
+                f"and this data is {_KINDS[data.kind]}; remove it"
+            )
+    training = recipe.training
+    if training.weights == "best" and not len(data.validation):
+        raise UserError("training.weights=best has no effect without a validation part: set data.validation")
+    if training.epochs is None and training.updates is None and training.seconds is None:
+        batches = updates_per_epoch(len(data.train), training.batch_size, training.accumulate)
+        epochs = min(max(math.ceil(UPDATES / batches), EPOCHS[0]), EPOCHS[1])
+        training = training.model_copy(update={"epochs": epochs})
+    return recipe.model_copy(update={"loss": loss, "training": training})
+
+
+def updates_per_epoch(samples: int, batch_size: int, accumulate: int) -> int:
+    """How many updates one pass over the training part makes.
+
+    A last batch that is smaller is used too, unless it is a single sample: batch norm has no variance
+    there, and one sample's gradient would count as much as a whole batch's.
+    """
+    size = batch_size * accumulate
+    full, rest = divmod(samples, size)
+    return max(full + (rest > 1 or (rest == 1 and full == 0)), 1)
+
+
+_KINDS = {"image": "images", "features": "a table", "sequence": "sequences", "text": "text"}

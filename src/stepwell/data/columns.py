@@ -1,0 +1,399 @@
+"""Turns a table's columns into numbers: what is learnt of a column in training, and its use.
+
+A learnt column is a JSON mapping with `name`, `kind` and what its kind needs:
+
+    number, boolean   (x − offset), missing → `fill` (median), and 1 where missing if `indicator`
+    date              `parts` (year, month, day, weekday 1–7, hour) that varied in training, and days
+                      since `reference`; missing → `fill` (median), and an indicator as above
+    category          one column of 0 and 1 for each of `values` (most frequent first), then one for
+                      all others if `other`, then one for missing if `missing`
+
+A category that training did not have is 1 in `other` where there is such a column, else it is 0 in
+all of them. Everything is learnt from the training rows; only the spellings for "no value" that a
+column of numbers has (`strays`) and the format of its dates are read off the whole file.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from stepwell.errors import UserError
+
+MISSING = ["", "na", "n/a", "nan", "null", "none", "?", "<na>", "#n/a"]  # compared without case
+MOST_CATEGORIES = 32
+MOST_STRAYS = 5
+MOSTLY = 0.9  # share of a column's values that must be numbers (dates) for it to be one of numbers
+DATE_FORMATS = [
+    "%Y-%m-%d",
+    "%Y-%m-%d %H:%M:%S%.f",
+    "%Y-%m-%d %H:%M",
+    "%Y-%m-%d %H:%M:%S%.f%#z",
+    "%m/%d/%Y",
+    "%d/%m/%Y",
+    "%m/%d/%Y %H:%M:%S",
+    "%d/%m/%Y %H:%M:%S",
+    "%m/%d/%Y %H:%M",
+    "%d/%m/%Y %H:%M",
+    "%m/%d/%Y %I:%M:%S %p",
+    "%m/%d/%Y %I:%M %p",
+    "%m/%d/%y",
+    "%d/%m/%y",
+    "%m/%d/%y %H:%M",
+    "%d/%m/%y %H:%M",
+    "%d.%m.%Y",
+    "%d.%m.%Y %H:%M:%S",
+    "%d.%m.%Y %H:%M",
+    "%d.%m.%y",
+    "%d-%m-%Y",
+    "%d-%m-%Y %H:%M:%S",
+    "%d-%m-%Y %H:%M",
+    "%d-%b-%Y",
+    "%d-%b-%y",
+    "%d %b %Y",
+    "%d %B %Y",
+    "%b %d, %Y",
+    "%B %d, %Y",
+]
+_PARTS = ["year", "month", "day", "weekday", "hour"]
+_DAY = 86_400_000_000  # microseconds
+_LARGEST = float(np.finfo(np.float32).max)
+
+Column = dict[str, Any]
+Row = Callable[[int], int]
+
+
+def simplified(values: pl.Series) -> pl.Series | None:
+    """Returns the values as text, float64, booleans or UTC datetimes; None for lists and the like.
+
+    Text is stripped of surrounding blanks; every spelling of "no value", and NaN, becomes null.
+    """
+    kind = values.dtype
+    if kind == pl.Null or isinstance(kind, (pl.Categorical, pl.Enum)):
+        values = values.cast(pl.String)
+    if values.dtype == pl.String:
+        text = values.str.strip_chars()
+        return text.set(text.str.to_lowercase().is_in(MISSING), None)
+    if kind == pl.Boolean:
+        return values
+    if kind.is_numeric():
+        return values.cast(pl.Float64).fill_nan(None)
+    if kind == pl.Date:
+        return values.cast(pl.Datetime("us"))
+    if isinstance(kind, pl.Datetime):
+        utc = values.dt.convert_time_zone("UTC").dt.replace_time_zone(None) if kind.time_zone else values
+        return utc.cast(pl.Datetime("us"))
+    if kind == pl.Time:
+        return values.cast(pl.Int64).cast(pl.Float64) / 3.6e12  # hours
+    if isinstance(kind, pl.Duration):
+        return values.dt.total_microseconds().cast(pl.Float64) / _DAY  # days
+    return None
+
+
+def numbers(text: pl.Series, style: str) -> pl.Series:
+    """Returns float64, null where a text is no number.
+
+    style: "." (3.14), "," (3,14) or "1,000" (commas between groups of three digits).
+    """
+    if style == ",":
+        # "1.5" stays a number: one file has commas, the next one points.
+        text = text.str.replace(",", ".", literal=True)
+    elif style == "1,000":
+        grouped = text.str.contains(r"^[-+]?\d{1,3}(,\d{3})+(\.\d*)?$")
+        text = text.str.replace_all(",", "", literal=True).zip_with(grouped.fill_null(False), text)
+    return text.cast(pl.Float64, strict=False).fill_nan(None)
+
+
+def number_styles(separator: str | None) -> list[str]:
+    if separator is None:
+        return ["."]
+    return [".", "1,000"] if separator == "," else [".", ","]
+
+
+def dates(text: pl.Series, form: str) -> pl.Series:
+    """Returns UTC datetimes (microseconds), null where a text has another form.
+
+    The years 1600 to 2299 only: "%Y" alone takes the version number 1-2-3 for a day of year 1.
+    """
+    plain = text.str.replace(r"^(\d{4}-\d{1,2}-\d{1,2})T", "${1} ").str.replace(r"Z$", "+00:00")
+    found = plain.str.to_datetime(form, strict=False, time_unit="us", exact=True)
+    if isinstance(found.dtype, pl.Datetime) and found.dtype.time_zone:
+        found = found.dt.convert_time_zone("UTC").dt.replace_time_zone(None)
+    year = found.dt.year()
+    return found.set(((year < 1600) | (year > 2299)).fill_null(False), None)
+
+
+def booleans(text: pl.Series) -> pl.Series:
+    lower = text.str.to_lowercase()
+    return (lower == "true").set(~lower.is_in(["true", "false"]), None)
+
+
+def parse(column: Column, values: pl.Series) -> pl.Series:
+    """Returns the simplified values in the column's own type: text, float64 or datetimes.
+
+    Null where a value is missing, and where it is not of this kind: `misfit` tells the two apart.
+    """
+    kind, own = column["kind"], values.dtype
+    if kind == "category":
+        return values if own == pl.String else values.cast(pl.String)
+    if kind == "date":
+        if isinstance(own, pl.Datetime):
+            return values
+        text = values.cast(pl.String)
+        # A Parquet file has dates, not texts; a new file that is CSV writes them as ISO 8601.
+        first, *rest = [column["format"]] if column["format"] else DATE_FORMATS[:4]
+        found = dates(text, first)
+        for form in rest:
+            found = found.fill_null(dates(text, form))
+        return found
+    if own == pl.Boolean or (own == pl.Float64 and kind == "number"):
+        return values.cast(pl.Float64)
+    text = values.cast(pl.String)
+    if kind == "boolean":
+        return booleans(text).cast(pl.Float64)
+    return numbers(text, column["style"])
+
+
+def misfit(column: Column, values: pl.Series, parsed: pl.Series) -> int | None:
+    """Returns the index of the first value that is neither missing nor of the column's kind."""
+    wrong = values.is_not_null() & parsed.is_null()
+    if column["strays"]:
+        wrong &= ~values.cast(pl.String).is_in(column["strays"])
+    return wrong.arg_max() if wrong.any() else None
+
+
+def learn(
+    name: str, raw: pl.Series, train: pl.Series, separator: str | None, row: Row
+) -> tuple[Column | None, list[str]]:
+    """Returns what the training rows tell of a column, or None where it is of no use, and notes.
+
+    raw: (N,) the whole column; train: (N,) booleans; row: index → row in the file, for messages.
+    """
+    values = simplified(raw)
+    if values is None:
+        return None, [f"column {name!r} is left out: its values are lists or bytes, not single values."]
+    present = values.filter(train).drop_nulls()
+    if present.is_empty():
+        return None, [f"column {name!r} is left out: it is empty in every training row."]
+    if values.dtype == pl.String:
+        column, notes = _kind_of_text(name, values, present, separator)
+    else:
+        kind = {pl.Float64: "number", pl.Boolean: "boolean"}.get(values.dtype.base_type(), "date")
+        column, notes = {"name": name, "kind": kind, "style": ".", "format": None, "strays": []}, []
+    if column["kind"] == "category":
+        more, why = _learn_category(name, values.filter(train))
+    else:
+        parsed = parse(column, values)
+        _refuse(column, values, parsed, row)
+        more, why = (_learn_date if column["kind"] == "date" else _learn_number)(name, parsed, train)
+    return (None, why) if more is None else (column | more, notes + why)
+
+
+def _kind_of_text(
+    name: str, values: pl.Series, present: pl.Series, separator: str | None
+) -> tuple[Column, list[str]]:
+    counts = present.value_counts(name="n").sort(["n", present.name], descending=[True, False])
+    text, weight = counts[present.name], counts["n"]
+    total = len(present)
+
+    def share(parsed: pl.Series) -> float:
+        return int(weight.filter(parsed.is_not_null()).sum()) / total
+
+    column: Column = {"name": name, "kind": "category", "style": ".", "format": None, "strays": []}
+    notes: list[str] = []
+    style = max(number_styles(separator), key=lambda s: share(numbers(text, s)))
+    part = share(numbers(text, style))
+    if share(booleans(text)) >= MOSTLY:
+        candidate, part = column | {"kind": "boolean"}, share(booleans(text))
+    elif part >= MOSTLY:
+        candidate = column | {"kind": "number", "style": style}
+        if style != ".":
+            example = text.filter(numbers(text, ".").is_null() & numbers(text, style).is_not_null()).first()
+            value = numbers(pl.Series([example]), style).item()
+            notes.append(f"column {name!r}: {example!r} is read as the number {value:g}.")
+    else:
+        form, part, twin = _date_format(text, share)
+        if form is None:
+            if share(numbers(text, style)) >= 0.5:
+                example = text.filter(numbers(text, style).is_null()).first()
+                notes.append(
+                    f"column {name!r} is read as categories, although most of its values are numbers:"
+                    f" it also has texts such as {example!r}."
+                )
+            return column, notes
+        candidate = column | {"kind": "date", "format": form}
+        if twin:
+            notes.append(f"column {name!r}: the month is taken to stand first in dates such as {text[0]!r}.")
+    whole = values.drop_nulls().unique()
+    strays = sorted(whole.filter(parse(candidate, whole).is_null()).to_list())
+    if part < 1 and (len(strays) > MOST_STRAYS or candidate["kind"] == "boolean"):
+        notes.append(
+            f"column {name!r} is read as categories, since {len(strays)} of its different texts are no"
+            f" {candidate['kind']}s, such as {strays[0]!r}."
+        )
+        return column, notes[-1:]
+    if strays and len(strays) <= MOST_STRAYS:
+        candidate["strays"] = strays
+        shown = ", ".join(repr(s) for s in strays)
+        notes.append(
+            f"column {name!r}: {shown} is taken as missing, since the other values are {candidate['kind']}s."
+        )
+    return candidate, notes
+
+
+def _date_format(text: pl.Series, share: Callable[[pl.Series], float]) -> tuple[str | None, float, bool]:
+    """Returns the format that most texts have, its share, and whether day and month may be swapped."""
+    few = text.head(50)
+    likely = [f for f in DATE_FORMATS if dates(few, f).is_not_null().any()]
+    best, part = None, 0.0
+    for form in likely:
+        if (reached := share(dates(text, form))) > part:
+            best, part = form, reached
+    if best is None or part < MOSTLY:
+        return None, part, False
+    swapped = best.replace("%m/%d", "%d/%m")
+    return best, part, swapped != best and share(dates(text, swapped)) == part
+
+
+def _learn_category(name: str, train: pl.Series) -> tuple[Column | None, list[str]]:
+    present = train.drop_nulls()
+    counts = present.value_counts(name="n").sort(["n", present.name], descending=[True, False])
+    values, distinct, total = counts[present.name].to_list(), len(counts), len(present)
+    missing = bool(train.null_count())
+    if distinct == 1 and not missing:
+        return None, [f"column {name!r} is left out: it is {values[0]!r} in every training row."]
+    if distinct == total > 1 or (distinct > MOST_CATEGORIES and distinct > MOSTLY * total):
+        return None, [
+            f"column {name!r} is left out: {distinct} different texts in {total} training rows, such as"
+            f" {_short(min(values))}."
+        ]
+    other = distinct > MOST_CATEGORIES
+    notes = []
+    if other:
+        notes.append(
+            f"column {name!r}: the {MOST_CATEGORIES} most frequent of {distinct} categories have a feature"
+            " each, the others share one."
+        )
+    return {"values": values[:MOST_CATEGORIES], "other": other, "missing": missing}, notes
+
+
+def _learn_number(name: str, parsed: pl.Series, train: pl.Series) -> tuple[Column | None, list[str]]:
+    own = parsed.filter(train)
+    present = own.drop_nulls()
+    missing = bool(own.null_count())
+    if present.is_empty():
+        return None, [f"column {name!r} is left out: it has no number in any training row."]
+    least, most = float(present.min()), float(present.max())  # type: ignore[arg-type]
+    if least == most and not missing:
+        return None, [f"column {name!r} is left out: it is {least:g} in every training row."]
+    if _is_row_number(name, parsed):
+        return None, [f"column {name!r} is left out: it only numbers the rows."]
+    fill = float(present.median())  # type: ignore[arg-type]
+    # float32 has 24 bits: of 1700000000 ± 10 seconds nothing would be left. The median is subtracted
+    # in float64 where one step of float32 is more than 1/10000 of the column's own spread.
+    coarse = max(abs(least), abs(most)) * 2.0**-23 > 1e-4 * float(present.std(ddof=0) or 0.0)  # type: ignore[arg-type]
+    return {"fill": fill, "indicator": missing, "offset": fill if coarse and least != most else 0.0}, []
+
+
+def _is_row_number(name: str, parsed: pl.Series) -> bool:
+    if parsed.null_count() or len(parsed) < 3 or not bool((parsed == parsed.floor()).all()):
+        return False
+    counts_up = bool((parsed.diff().drop_nulls() == 1).all()) and parsed[0] in (0, 1)
+    called_id = re.search(r"(?i:(^|[\W_])id|^index|^unnamed: 0)$|[a-z]I[dD]$", name) is not None
+    return counts_up or (called_id and parsed.n_unique() == len(parsed))
+
+
+def _learn_date(name: str, parsed: pl.Series, train: pl.Series) -> tuple[Column | None, list[str]]:
+    own = parsed.filter(train)
+    present = own.drop_nulls()
+    if present.is_empty():
+        return None, [f"column {name!r} is left out: it has no date in any training row."]
+    moments = present.cast(pl.Int64).sort()
+    missing = bool(own.null_count())
+    if moments[0] == moments[-1] and not missing:
+        return None, [f"column {name!r} is left out: it is {present[0]} in every training row."]
+    parts = [part for part in _PARTS if getattr(present.dt, part)().n_unique() > 1]
+    # Whole microseconds as integers: the same moment in every run and on every machine.
+    fill = int(moments[(len(moments) - 1) // 2])
+    return {"fill": fill, "indicator": missing, "reference": int(moments[0]), "parts": parts}, []
+
+
+def _refuse(column: Column, values: pl.Series, parsed: pl.Series, row: Row, path: str = "") -> None:
+    """Raises UserError at the first value that does not fit the column, or is infinite."""
+    name, place = column["name"], f"{path}, " if path else ""
+    wrong = misfit(column, values, parsed)
+    if wrong is not None:
+        what = {"number": "a number", "date": "a date", "boolean": "true or false"}[column["kind"]]
+        like = (
+            f" like those before ({column['format']})"
+            if column["kind"] == "date" and column["format"]
+            else ""
+        )
+        raise UserError(
+            f"{place}column {name!r}, row {row(wrong)}: {_short(values[wrong])} is not {what}{like}, as the"
+            " training rows have: mend the value, or leave it empty."
+        )
+    if parsed.dtype == pl.Float64:
+        huge = (parsed.abs() > _LARGEST).fill_null(False)
+        if huge.any():
+            i = int(huge.arg_max())  # type: ignore[arg-type]
+            raise UserError(
+                f"{place}column {name!r}, row {row(i)}: {values[i]} is infinite or too large for a 32-bit"
+                " number: mend the value, or leave it empty."
+            )
+
+
+def _short(value: Any) -> str:
+    text = str(value)
+    return repr(text if len(text) <= 40 else text[:39] + "…")
+
+
+def feature_names(column: Column) -> list[str]:
+    """Returns the names of the features that a column becomes, in order."""
+    name, kind = column["name"], column["kind"]
+    if kind == "category":
+        names = [f"{name} = {value}" for value in column["values"]]
+        names += [f"{name} = (other)"] if column["other"] else []
+        return names + ([f"{name} = (missing)"] if column["missing"] else [])
+    names = [f"{name} {part}" for part in [*column["parts"], "days"]] if kind == "date" else [name]
+    return names + ([f"{name} (missing)"] if column["indicator"] else [])
+
+
+def features(column: Column, raw: pl.Series, row: Row, path: str = "") -> np.ndarray:
+    """Returns (N, len(feature_names(column))) float32, row by row: batches give what the whole gives."""
+    values = simplified(raw)
+    if values is None:
+        raise UserError(f"{path}: column {column['name']!r} has lists or bytes instead of single values.")
+    parsed = parse(column, values)
+    if column["kind"] == "category":
+        return _one_hot(column, parsed)
+    _refuse(column, values, parsed, row, path)
+    missing = parsed.is_null().to_numpy()
+    if column["kind"] == "date":
+        filled = parsed.cast(pl.Int64).fill_null(column["fill"])
+        moment = filled.cast(pl.Datetime("us")).dt
+        block = [getattr(moment, part)().to_numpy() for part in column["parts"]]
+        block.append((filled.to_numpy() - column["reference"]) / _DAY)
+    else:
+        block = [parsed.fill_null(column["fill"]).to_numpy() - column["offset"]]
+    if column["indicator"]:
+        block.append(missing)
+    return np.stack([np.asarray(b, np.float32) for b in block], axis=1)
+
+
+def _one_hot(column: Column, text: pl.Series) -> np.ndarray:
+    values = column["values"]
+    place = text.cast(pl.Enum(values), strict=False).to_physical().cast(pl.Int64)
+    known = place.is_not_null().to_numpy()
+    absent = text.is_null().to_numpy()
+    block = np.zeros((len(text), len(feature_names(column))), np.float32)
+    block[np.flatnonzero(known), place.drop_nulls().to_numpy()] = 1
+    if column["other"]:
+        block[:, len(values)] = ~known & ~absent
+    if column["missing"]:
+        block[:, -1] = absent
+    return block

@@ -1,0 +1,101 @@
+"""Training, validation and test part: which row goes where."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from stepwell.errors import UserError
+
+Index = NDArray[np.int64]
+
+
+def split(
+    n: int,
+    labels: ArrayLike | None,
+    test: float,
+    validation: float,
+    seed: int,
+    groups: ArrayLike | None = None,
+) -> tuple[Index, Index, Index]:
+    """Returns the sorted row numbers (int64) of the training, validation and test part.
+
+    Every row of 0 … n−1 is in exactly one part, and the same arguments give the same parts.
+
+    test: share of the n rows; validation: share of what the test part leaves. A part with a share
+    above 0 has at least one row.
+    labels: (n,) classes. Each class then has its share in each part to within one row (quotas
+    n_c · share, whole numbers by largest remainder), and at least one row in the training part:
+    a class with a single row is trained on.
+    groups: (n,) rows of equal value stay together (one patient's, one video's). Shares are then met
+    only as closely as the groups' sizes allow, and labels are not balanced.
+
+    Raises UserError where n, or the number of groups or of rows a class, is too small for the parts.
+
+    Example: split(10, None, 0.2, 0.25, seed=0) has 6, 2 and 2 rows.
+    """
+    random = np.random.default_rng(seed)
+    # A unit is what goes to one part as a whole: a row, or a group of rows.
+    unit, units = (np.arange(n), n) if groups is None else _numbered(groups)
+    stratum = np.zeros(units, np.int64) if labels is None or groups is not None else _numbered(labels)[0]
+    size = np.bincount(unit, minlength=units)
+    order = random.permutation(units)
+
+    taken = _take(order, stratum[order], size[order], test)
+    left = order[~taken]
+    also = _take(left, stratum[left], size[left], validation)
+    parts = []
+    for name, share, chosen in (
+        ("training", 1.0, left[~also]),
+        ("validation", validation, left[also]),
+        ("test", test, order[taken]),
+    ):
+        if share > 0 and not len(chosen):
+            raise UserError(
+                f"{n} samples are too few for a training, a validation and a test part"
+                f" (the {name} part would be empty): bring more, or change data.test and data.validation."
+            )
+        member = np.zeros(units, bool)
+        member[chosen] = True
+        parts.append(np.flatnonzero(member[unit]).astype(np.int64))
+    return parts[0], parts[1], parts[2]
+
+
+def _numbered(values: ArrayLike) -> tuple[Index, int]:
+    distinct, number = np.unique(np.asarray(values), return_inverse=True)
+    return number.reshape(-1).astype(np.int64), len(distinct)
+
+
+def _take(units: Index, stratum: Index, size: Index, share: float) -> NDArray[np.bool_]:
+    """Marks which of the shuffled `units` make up `share` of all rows, stratum by stratum."""
+    taken = np.zeros(len(units), bool)
+    if share <= 0 or not len(units):
+        return taken
+    if (size > 1).any():  # groups: go through them in their random order while that comes nearer
+        reached = np.cumsum(size)
+        goal = share * reached[-1]
+        count = int(np.searchsorted(reached, goal))
+        if count == 0 or abs(reached[count] - goal) < abs(reached[count - 1] - goal):
+            count += 1
+        taken[: min(count, len(units) - 1)] = True
+        return taken
+    members = np.bincount(stratum)
+    for c, seats in enumerate(_apportion(members, share)):
+        taken[np.flatnonzero(stratum == c)[:seats]] = True
+    return taken
+
+
+def _apportion(members: Index, share: float) -> Index:
+    """Largest remainder (Hamilton): whole seats near members · share, one member a class left over."""
+    quota = members * share
+    seats = np.floor(quota + 1e-9).astype(np.int64)
+    most = np.maximum(members - 1, 0)
+    seats = np.minimum(seats, most)
+    total = max(int(np.floor(members.sum() * share + 0.5)), 1)
+    # Ties go to the larger class, which can better spare a row.
+    for c in np.lexsort((-members, -(quota - seats))):
+        if seats.sum() >= total:
+            break
+        if seats[c] < most[c] and seats[c] < quota[c]:
+            seats[c] += 1
+    return seats

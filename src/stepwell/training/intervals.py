@@ -116,7 +116,7 @@ def bootstrap(
     sums: Array,
     statistic: Callable[[Array], Array],
     seed: int,
-    method: Literal["bca", "basic"] = "bca",
+    method: Literal["bca", "percentile"] = "bca",
 ) -> list[Limits | None]:
     """Returns bootstrap intervals of M statistics that are functions of sums over rows.
 
@@ -125,14 +125,14 @@ def bootstrap(
 
     sums: (n, S) each row's terms; give a column of ones if the statistic needs the number of rows.
     statistic: (B, S) totals → (B, M), row by row; NaN where undefined.
-    method: "bca", second-order correct, for smooth statistics; "basic", 2θ − quantile, which turns
-    the bias around instead of doubling it, for statistics biased upwards (calibration error).
+    method: "bca", second-order correct, for smooth statistics; "percentile", the plain 2.5 % and
+    97.5 % quantiles of the resampled statistic.
     Above MAX_UNITS rows, random groups of equal size are drawn instead of rows: a sum over rows is
     the sum over groups, and its variance is the same in expectation.
     None for fewer than MIN_UNITS rows, and for a statistic that no resample changes.
 
-    Source: Efron & Tibshirani (1993), An Introduction to the Bootstrap, §14.3 (BCa); Davison &
-    Hinkley (1997), Bootstrap Methods and their Application, §5.2 (basic).
+    Source: Efron & Tibshirani (1993), An Introduction to the Bootstrap, §13.3
+    (percentile) and §14.3 (BCa).
     """
     rng = np.random.default_rng(seed)
     total = sums.sum(0, keepdims=True)
@@ -166,8 +166,8 @@ def _quantiles(replicates: Array, value: float, left_out: Array | None) -> Limit
     if not np.isfinite(value) or len(t) < 0.9 * len(replicates) or np.ptp(t) <= 1e-12 * abs(value):
         return None
     if left_out is None:
-        above, below = np.quantile(t, [1 - TAIL, TAIL])
-        return float(2 * value - above), float(2 * value - below)
+        low, high = np.quantile(t, [TAIL, 1 - TAIL])
+        return float(low), float(high)
 
     share = ((t < value).sum() + 0.5 * (t == value).sum()) / len(t)
     z0 = ndtri(np.clip(share, 1 / (len(t) + 1), len(t) / (len(t) + 1)))

@@ -64,6 +64,12 @@ class Network(nn.Module):
             x = torch.addcmul(self.input_offset, x.to(self.input_scale.dtype), self.input_scale)
         return self.body(x)
 
+    def encode(self, targets: Tensor) -> Tensor:
+        """Targets as the loss wants them: for regression in standard deviations of the training part."""
+        if self.target_mean is None or self.target_std is None:
+            return targets
+        return (targets - self.target_mean) / self.target_std
+
     def decode(self, outputs: Tensor) -> Tensor:
         """Probabilities by softmax (multi-label: sigmoid), or targets in the data's own units."""
         if self.task == "multi-label":

@@ -1,0 +1,110 @@
+"""What a figure is, and the layout that all of them share.
+
+Colours are names of CSS variables (`var(--train)`), which the page's script looks up in the style
+sheet: the palette is written once there, for light and dark.
+"""
+
+from __future__ import annotations
+
+import html
+import itertools
+import math
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+
+Trace = dict[str, Any]
+MAX_POINTS = 2000
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One Plotly figure with what stands around it.
+
+    caption: one sentence that tells a student how to read it. log_toggle: offers a button that
+    switches the y axis between linear and logarithmic. max_width in CSS pixels.
+    """
+
+    id: str
+    title: str
+    caption: str
+    data: list[Trace]
+    layout: dict[str, Any]
+    height: int = 340
+    width: Literal["full", "half", "third"] = "full"
+    log_toggle: bool = False
+    max_width: int | None = None
+
+
+def axis(title: str, **more: Any) -> dict[str, Any]:
+    return {
+        "title": {"text": title, "standoff": 10},
+        "gridcolor": "var(--grid)",
+        "linecolor": "var(--axis)",
+        "tickcolor": "var(--axis)",
+        "ticks": "outside",
+        "ticklen": 4,
+        "zeroline": False,
+        "automargin": True,
+        "exponentformat": "power",
+        **more,
+    }
+
+
+def updates_axis(**more: Any) -> dict[str, Any]:
+    return axis("updates", tickformat=",~d", rangemode="tozero", **more)
+
+
+def layout(x: dict[str, Any], y: dict[str, Any], **more: Any) -> dict[str, Any]:
+    return {
+        "xaxis": x,
+        "yaxis": y,
+        "margin": {"l": 64, "r": 18, "t": 34, "b": 52},
+        "paper_bgcolor": "rgba(0,0,0,0)",
+        "plot_bgcolor": "rgba(0,0,0,0)",
+        "font": {"family": "system-ui, sans-serif", "size": 13, "color": "var(--muted)"},
+        "hoverlabel": {
+            "bgcolor": "var(--surface)",
+            "bordercolor": "var(--axis)",
+            "font": {"color": "var(--text)", "size": 13},
+            "align": "left",
+        },
+        "legend": {"orientation": "h", "x": 0, "y": 1.01, "xanchor": "left", "yanchor": "bottom"},
+        "hovermode": "closest",
+        "uirevision": "keep",  # a zoom survives a change of theme
+        **more,
+    }
+
+
+def label(text: str) -> str:
+    """Text for Plotly, which renders a little HTML: `<b>` in a class name must be shown, not obeyed."""
+    return html.escape(text, quote=False)
+
+
+def rounded(values: np.ndarray | list[float], digits: int = 6) -> list[float | None]:
+    """JSON numbers of `digits` significant digits; None for what is not finite, which JSON cannot say."""
+    return [
+        float(f"{v:.{digits}g}") if math.isfinite(v) else None
+        for v in np.asarray(values, dtype=float).tolist()
+    ]
+
+
+def thinned(values: np.ndarray, limit: int = MAX_POINTS) -> np.ndarray:
+    """Returns at most `limit` indices of a long curve: each bucket's lowest and highest point, and both ends.
+
+    Taking every k-th point would hide the very spikes that one looks for.
+    """
+    if len(values) <= limit:
+        return np.arange(len(values))
+    edges = np.linspace(0, len(values), (limit - 2) // 2 + 1).astype(int)
+    kept = {0, len(values) - 1}
+    for start, stop in itertools.pairwise(edges.tolist()):
+        kept.add(start + int(np.argmin(values[start:stop])))
+        kept.add(start + int(np.argmax(values[start:stop])))
+    return np.array(sorted(kept))
+
+
+def wants_log(values: np.ndarray, factor: float = 20.0) -> bool:
+    """A logarithmic axis reads better once positive values span more than `factor`."""
+    return len(values) > 1 and bool(values.min() > 0) and bool(values.max() > factor * values.min())

@@ -1,0 +1,184 @@
+"""The first thing one reads: the test result, its interval, and what it means in a sentence."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from stepwell.report.predictions import confusion_counts, frequent_confusions, regression_targets
+from stepwell.report.run_folder import RunFolder, number, series
+from stepwell.report.wording import (
+    NARROW,
+    Estimate,
+    Metric,
+    counted,
+    duration,
+    elide_middle,
+    estimate,
+    in_order,
+    metric,
+    percent,
+    significant,
+)
+
+
+@dataclass(frozen=True)
+class Headline:
+    """value: "98.1 %", label: "test accuracy", interval: "95 % interval 96.2 % to 99.1 %" or ""."""
+
+    value: str
+    label: str
+    interval: str
+    summary: str
+
+
+def headline(run: RunFolder) -> Headline:
+    """Chooses the task's most telling test metric; without a test result, the last validation row's."""
+    test = {key: e for key, entry in (run.result.get("test") or {}).items() if (e := estimate(entry))}
+    key = _chosen(run, list(test))
+    if key:
+        shown = metric(key)
+        return Headline(
+            shown.text(test[key].value),
+            f"test {shown.label}",
+            _interval(shown, test[key]),
+            " ".join(filter(None, [_meaning(run, key, test[key], test), _comparison(run), _course(run)])),
+        )
+    rows = run.rows.get("validation", [])
+    last = {k: Estimate(v) for k, raw in (rows[-1] if rows else {}).items() if (v := number(raw)) is not None}
+    key = _chosen(run, [k for k in last if k not in ("update", "epoch")])
+    not_tested = "There is no test result: the run has not come to its end."
+    if key:
+        at = f"at update {int(last['update'].value):,}" if "update" in last else "so far"
+        shown = metric(key)
+        return Headline(
+            shown.text(last[key].value),
+            f"validation {shown.label} {at}",
+            "",
+            f"{not_tested} {_course(run)}".strip(),
+        )
+    return Headline("–", "no result yet", "", not_tested)
+
+
+def _chosen(run: RunFolder, keys: list[str]) -> str | None:
+    several = run.task == "regression" and len(run.evaluation.get("targets") or []) > 1
+    if several and "r2" in keys:  # one RMSE over targets of different units says nothing
+        return "r2"
+    ordered = in_order(run.task, keys)
+    return ordered[0] if ordered else ("loss" if "loss" in keys else None)
+
+
+def _interval(shown: Metric, result: Estimate) -> str:
+    if result.low is None or result.high is None:
+        return ""
+    return f"95{NARROW}% interval {shown.text(result.low)} to {shown.text(result.high)}"
+
+
+def _samples(run: RunFolder) -> str:
+    n = number((run.result.get("data") or {}).get("test"))
+    return counted(n, "test sample") if n is not None else "test samples"
+
+
+def _meaning(run: RunFolder, key: str, result: Estimate, test: dict[str, Estimate]) -> str:
+    samples = _samples(run)
+    if key == "accuracy" and run.task == "text":
+        return f"The network names the next character correctly {percent(result.value)} of the time."
+    if key == "accuracy":
+        n = number((run.result.get("data") or {}).get("test"))
+        right = (
+            f"{round(result.value * n):,} of {samples}" if n else f"{percent(result.value)} of the {samples}"
+        )
+        text = f"The network answered {right} correctly, none of which it had seen in training."
+        if result.low is not None and result.high is not None:
+            low, high = percent(result.low), percent(result.high)
+            text += f" On other data of the same kind, expect between {low} and {high}."
+        return text
+    if key == "rmse":
+        text = f"On {samples} the predictions are typically off by {significant(result.value, 3)}"
+        if "r2" in test:
+            text += f" and explain {percent(test['r2'].value)} of the variance"
+        return text + "."
+    if key == "r2":
+        return f"On {samples} the predictions explain {percent(result.value)} of the targets' variance."
+    if key == "micro_f1":
+        text = f"On {samples} that it had not seen, the network's labels reach a micro F1 of {percent(result.value)}"
+        if "subset_accuracy" in test:
+            text += f"; all labels were right for {percent(test['subset_accuracy'].value)}"
+        return text + "."
+    if key == "bits_per_character":
+        candidates = significant(2**result.value, 2)
+        return (
+            f"On text it has not seen, the network needs {significant(result.value, 3)} bits for a "
+            f"character: it is as unsure as if it chose among {candidates} equally likely ones."
+        )
+    return f"Measured on {samples} that the network had not seen in training."
+
+
+def _comparison(run: RunFolder) -> str:
+    """What one gets without any network, and where this one errs most."""
+    counts = confusion_counts(run)
+    if counts is not None and counts.sum() > 0 and run.task != "multi-label":
+        text = (
+            f"Always naming the most frequent class would give {percent(counts.sum(1).max() / counts.sum())}."
+        )
+        top = frequent_confusions(run, limit=1)
+        if top:
+            true, predicted, count, _ = top[0]
+            text += f" The most frequent mistake is “{true}” taken for “{predicted}” ({count:,} ×)."
+        return text
+    targets = regression_targets(run)
+    if len(targets) == 1:
+        return f"Always answering the mean would be off by {significant(targets[0].spread, 3)}."
+    return ""
+
+
+def _course(run: RunFolder) -> str:
+    """Whether the validation loss was still at its best in the end."""
+    x, y, _ = series(run.rows.get("validation", []), "loss")
+    if len(y) < 3:
+        return ""
+    best = int(np.argmin(y))
+    if y[best] > 0 and y[-1] > 1.05 * y[best]:
+        return (
+            f"Validation loss was lowest at update {int(x[best]):,} and rose by "
+            f"{percent(y[-1] / y[best] - 1)} after it: from there on the network overfits."
+        )
+    if best == len(y) - 1:
+        return "Validation loss was at its lowest in the end, so longer training may still help."
+    return "Validation loss had levelled off by the end."
+
+
+def _of_class(run: RunFolder, key: str) -> str:
+    """Two classes: precision, recall and F1 are those of the second, so it has to be named."""
+    if run.task == "binary" and key in ("precision", "recall", "f1") and len(run.classes) == 2:
+        return f" of “{elide_middle(run.classes[1], 16)}”"
+    return ""
+
+
+def facts(run: RunFolder) -> list[tuple[str, str, str]]:
+    """Returns (name, value, small print): the other test metrics, then size and cost of the run."""
+    found: list[tuple[str, str, str]] = []
+    test = {key: e for key, entry in (run.result.get("test") or {}).items() if (e := estimate(entry))}
+    main = _chosen(run, list(test))
+    for key in [*in_order(run.task, list(test)), "loss"]:
+        if key in test and key != main:
+            shown, result = metric(key), test[key]
+            between = _interval(shown, result).removeprefix(f"95{NARROW}% interval ")
+            found.append((f"test {shown.label}{_of_class(run, key)}", shown.text(result.value), between))
+    data = run.result.get("data") or {}
+    parts = {part: number(data.get(part)) for part in ("train", "validation", "test")}
+    if parts["train"] is not None:
+        rest = " · ".join(
+            f"{n:,.0f} {part}" for part, n in parts.items() if part != "train" and n is not None
+        )
+        found.append(("training samples", f"{parts['train']:,.0f}", rest))
+    if (parameters := number(run.result.get("parameters"))) is not None:
+        found.append(("parameters", f"{parameters:,.0f}", ""))
+    if (updates := number(run.result.get("updates"))) is not None:
+        epochs = number(run.result.get("epochs"))
+        found.append(("updates", f"{updates:,.0f}", f"{significant(epochs, 3)} epochs" if epochs else ""))
+    if (seconds := number(run.result.get("seconds"))) is not None:
+        device = (run.result.get("environment") or {}).get("device")
+        found.append(("time", duration(seconds), f"on {device}" if device else ""))
+    return found

@@ -1,0 +1,116 @@
+"""Heat maps over time: what reaches each layer, and how far each layer moves."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from stepwell.report.figure import Figure, axis, label, layout, rounded, updates_axis
+from stepwell.report.run_folder import LayerHistory, RunFolder
+from stepwell.report.wording import elide_middle, power_of_ten
+
+MAX_COLUMNS = 300
+MAX_LABELS = 40
+
+
+def layer_heat_maps(run: RunFolder) -> list[Figure]:
+    """Gradient norm and update-to-weight ratio, layers against time, in logarithmic colour."""
+    if run.layers is None:
+        return []
+    maps = [
+        _heat_map(
+            run.layers,
+            run.layers.gradient,
+            id="layer-gradients",
+            title="Gradient norm by layer",
+            quantity="gradient norm ‖g‖₂",
+            caption="One row a layer, the input at the top. Rows that darken towards the top: gradients "
+            "vanish on their way back. A blank row gets no gradient at all.",
+        ),
+        _heat_map(
+            run.layers,
+            run.layers.ratio,
+            id="layer-updates",
+            title="Update-to-weight ratio by layer",
+            quantity="ratio ‖Δw‖₂ / ‖w‖₂",
+            caption="How far one update moves a layer, relative to its weights. Around 10⁻³ is customary; far "
+            "less hardly learns, more than 10⁻² is restless. Layers that start at zero (biases) begin high.",
+        ),
+    ]
+    return [figure for figure in maps if figure]
+
+
+def _heat_map(
+    layers: LayerHistory, values: np.ndarray, *, id: str, title: str, quantity: str, caption: str
+) -> Figure | None:
+    updates, means = _binned(layers.updates, values)  # (C,), (C, L)
+    positive = means > 0
+    if not positive.any():
+        return None
+    z = np.full(means.shape, np.nan)
+    z[positive] = np.log10(means[positive])
+    low, high = float(np.nanmin(z)), float(np.nanmax(z))
+    decades = range(math.ceil(low), math.floor(high) + 1)
+    names = layers.names
+    step = math.ceil(len(names) / MAX_LABELS)
+    rows = range(0, len(names), step)
+    return Figure(
+        id=id,
+        title=title,
+        caption=caption,
+        data=[
+            {
+                "type": "heatmap",
+                "x": rounded(updates, 12),
+                "y": [label(name) for name in names],
+                "z": [rounded(row, 4) for row in z.T],
+                "customdata": [rounded(row, 4) for row in means.T],
+                "colorscale": "Cividis",
+                "hovertemplate": "%{y}<br>update %{x:,}<br>"
+                + quantity
+                + " = %{customdata:.3~g}<extra></extra>",
+                "xgap": 0,
+                "ygap": 1 if len(names) <= MAX_LABELS else 0,
+                "colorbar": {
+                    "title": {"text": quantity, "side": "right"},
+                    "thickness": 12,
+                    "outlinewidth": 0,
+                    **(
+                        {"tickvals": list(decades), "ticktext": [power_of_ten(k) for k in decades]}
+                        if len(decades) >= 2
+                        else {"tickvals": [low, high], "ticktext": [f"{10**low:.2g}", f"{10**high:.2g}"]}
+                    ),
+                },
+            }
+        ],
+        layout=layout(
+            {**updates_axis(), "showgrid": False},
+            axis(
+                "",
+                autorange="reversed",
+                type="category",
+                showgrid=False,
+                tickvals=list(rows),
+                ticktext=[label(elide_middle(names[row])) for row in rows],
+                ticks="",
+            ),
+            margin={"l": 64, "r": 18, "t": 10, "b": 52},
+        ),
+        height=int(min(max(len(names) * 24 + 80, 180), 760)),
+    )
+
+
+def _binned(updates: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Averages (T,), (T, L) over time to at most MAX_COLUMNS columns; NaN where a column has no value."""
+    if len(updates) <= MAX_COLUMNS:
+        return updates, values.astype(np.float64)
+    parts = np.array_split(np.arange(len(updates)), MAX_COLUMNS)
+    means = []
+    for part in parts:
+        chunk = values[part].astype(np.float64)
+        known = np.isfinite(chunk)
+        total = np.where(known, chunk, 0.0).sum(0)
+        counts = known.sum(0)
+        means.append(np.divide(total, counts, out=np.full(len(total), np.nan), where=counts > 0))
+    return np.array([updates[part].mean() for part in parts]), np.array(means)

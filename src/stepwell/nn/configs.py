@@ -21,11 +21,15 @@ class MLPModel(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
     name: Literal["mlp"] = "mlp"
-    hidden: list[Width] = Field([64, 64], description="width of each hidden layer; [] is a linear model")
-    activation: Literal["relu", "tanh", "sigmoid", "gelu", "leaky-relu"] = Field(
-        "relu", description="function after each hidden layer"
+    hidden: list[Width] = Field(
+        default=[64, 64], description="width of each hidden layer; [] is a linear model"
     )
-    dropout: float = Field(0.0, ge=0, lt=1, description="share of hidden units set to zero in training")
+    activation: Literal["relu", "tanh", "sigmoid", "gelu", "leaky-relu"] = Field(
+        default="relu", description="function after each hidden layer"
+    )
+    dropout: float = Field(
+        default=0.0, ge=0, lt=1, description="share of hidden units set to zero in training"
+    )
 
 
 class CNNModel(BaseModel):
@@ -34,11 +38,15 @@ class CNNModel(BaseModel):
     model_config = ConfigDict(extra="forbid")
     name: Literal["cnn"] = "cnn"
     channels: list[Width] = Field(
-        [32, 64, 128], min_length=1, description="channels of each stage; every stage halves the image"
+        default=[32, 64, 128],
+        min_length=1,
+        description="channels of each stage; every stage halves the image",
     )
-    kernel: int = Field(3, ge=1, le=31, description="side of the convolutions' window, odd")
-    batch_norm: bool = Field(True, description="normalize each channel over the batch")
-    dropout: float = Field(0.0, ge=0, lt=1, description="share of the last features set to zero in training")
+    kernel: int = Field(default=3, ge=1, le=31, description="side of the convolutions' window, odd")
+    batch_norm: bool = Field(default=True, description="normalize each channel over the batch")
+    dropout: float = Field(
+        default=0.0, ge=0, lt=1, description="share of the last features set to zero in training"
+    )
 
     @model_validator(mode="after")
     def _odd_kernel(self) -> CNNModel:
@@ -52,8 +60,10 @@ class ResNetModel(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
     name: Literal["resnet"] = "resnet"
-    depth: int = Field(20, ge=8, le=1202, description="layers with weights, 6n + 2: 20, 32, 44, 56, 110")
-    width: Width = Field(16, description="channels of the first third; doubled twice")
+    depth: int = Field(
+        default=20, ge=8, le=1202, description="layers with weights, 6n + 2: 20, 32, 44, 56, 110"
+    )
+    width: Width = Field(default=16, description="channels of the first third; doubled twice")
 
     @model_validator(mode="after")
     def _six_n_plus_two(self) -> ResNetModel:
@@ -68,11 +78,11 @@ class RNNModel(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
     name: Literal["rnn"] = "rnn"
-    cell: Literal["lstm", "gru"] = Field("lstm", description="kind of recurrent cell")
-    width: Width = Field(128, description="size of the state")
-    layers: int = Field(1, ge=1, le=64, description="recurrent layers on top of each other")
+    cell: Literal["lstm", "gru"] = Field(default="lstm", description="kind of recurrent cell")
+    width: Width = Field(default=128, description="size of the state")
+    layers: int = Field(default=1, ge=1, le=64, description="recurrent layers on top of each other")
     dropout: float = Field(
-        0.0, ge=0, lt=1, description="share of each layer's output set to zero in training"
+        default=0.0, ge=0, lt=1, description="share of each layer's output set to zero in training"
     )
 
 
@@ -81,10 +91,12 @@ class TransformerModel(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
     name: Literal["transformer"] = "transformer"
-    layers: int = Field(4, ge=1, le=256, description="blocks of attention and MLP")
-    heads: int = Field(4, ge=1, le=256, description="attention heads; must divide the width")
-    width: Width = Field(128, description="size of each position's vector")
-    dropout: float = Field(0.0, ge=0, lt=1, description="share of each part's output set to zero in training")
+    layers: int = Field(default=4, ge=1, le=256, description="blocks of attention and MLP")
+    heads: int = Field(default=4, ge=1, le=256, description="attention heads; must divide the width")
+    width: Width = Field(default=128, description="size of each position's vector")
+    dropout: float = Field(
+        default=0.0, ge=0, lt=1, description="share of each part's output set to zero in training"
+    )
 
     @model_validator(mode="after")
     def _heads_divide_width(self) -> TransformerModel:

@@ -82,5 +82,7 @@ def _cross_entropy(z: Tensor, y: Tensor) -> Tensor:
 def mean(loss: Loss) -> Loss:
     """The mean over the batch. torch's own reduction is used where there is one: it is one launch less."""
     if loss is _cross_entropy:
-        return lambda z, y: F.cross_entropy(z.flatten(0, -2), y.flatten()) if z.dim() > 2 else F.cross_entropy(z, y)
+        return lambda z, y: (
+            F.cross_entropy(z.flatten(0, -2), y.flatten()) if z.dim() > 2 else F.cross_entropy(z, y)
+        )
     return lambda z, y: torch.mean(loss(z, y))

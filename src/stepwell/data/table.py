@@ -6,9 +6,7 @@ rows, and what it learnt is saved with the model, so that `read_new` does the sa
 
 from __future__ import annotations
 
-import hashlib
 import json
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
@@ -19,9 +17,11 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field
 
 from stepwell.data import columns, tablefile
-from stepwell.data.dataset import DataSet, NewData, Part, TensorInputs, standardization
+from stepwell.data.archive import cache_folder, cached, file_fingerprint
+from stepwell.data.dataset import DataSet, NewData, Part, TensorInputs
+from stepwell.data.npz import batches, streamed_standardization
 from stepwell.data.split import split
-from stepwell.data.tablefile import TableFile, fingerprint, open_table
+from stepwell.data.tablefile import TableFile, open_table
 from stepwell.data.targets import learn_targets, read_targets, target_names
 from stepwell.errors import UserError
 
@@ -40,17 +40,33 @@ class TableData(BaseModel):
     )
     ignore: list[str] = Field(default_factory=list, description="columns not to learn from")
     validation: float = Field(
-        0.15, gt=0, lt=1, description="validation part: share of what the test part leaves"
+        0.15, ge=0, lt=1, description="validation part: share of what the test part leaves"
     )
-    test: float = Field(0.2, gt=0, lt=1, description="test part: share of all rows")
+    test: float = Field(0.2, ge=0, lt=1, description="test part: share of all rows")
     split_seed: int = Field(0, ge=0, description="seed of the random split into parts")
+
+
+class RowsOnDisk:
+    """Some rows (n,) of a table's features (N, F), which are mapped from a file."""
+
+    resident = False
+
+    def __init__(self, values: torch.Tensor, rows: torch.Tensor) -> None:
+        self.values, self.rows = values, rows
+        self.shape = tuple(values.shape[1:])
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def gather(self, index: torch.Tensor) -> torch.Tensor:
+        return self.values.index_select(0, self.rows.index_select(0, index))
 
 
 def load(config: TableData) -> DataSet:
     """Returns the table as training, validation and test part, with notes on what was left out.
 
     A table larger than `tablefile.IN_MEMORY_BYTES`, as a file or as float32 features, is read in
-    batches and its features stay on disk (NumPy memory maps in the cache folder); the numbers are
+    batches and its features stay on disk (a NumPy memory map in the cache folder); the numbers are
     the same as in memory.
 
     Raises UserError, naming file, column and row, for whatever cannot be learnt from.
@@ -69,18 +85,16 @@ def load(config: TableData) -> DataSet:
     features = [f for column in learnt for f in columns.feature_names(column)]
     preparation = {"source": "table", "columns": learnt, "features": features, "target": memory}
 
-    large = max(table.bytes, 4 * table.rows * len(features)) > tablefile.IN_MEMORY_BYTES
-    if large:
-        values, folder = _on_disk(table, learnt, len(features), index)
-        why.append(f"the table is larger than memory, so its features are read from {folder} while training.")
+    rows = [torch.from_numpy(part) for part in index]
+    if max(table.bytes, 4 * table.rows * len(features)) > tablefile.IN_MEMORY_BYTES:
+        values = _on_disk(table, learnt)
+        inputs = [RowsOnDisk(values, part) for part in rows]
+        why.append(f"the table is larger than memory, so its features are read from {cache_folder()}.")
     else:
-        matrix = np.concatenate(list(_blocks(table, learnt)))
-        values = [torch.from_numpy(matrix[rows]) for rows in index]
-    train, validation, test = (
-        Part(TensorInputs(x, resident=not large), goal[rows], torch.from_numpy(rows))
-        for x, rows in zip(values, index, strict=True)
-    )
-    shift, scale = standardization(values[0], (0,))
+        values = torch.from_numpy(np.concatenate(list(_blocks(table, learnt))))
+        inputs = [TensorInputs(values[part]) for part in rows]
+    train, validation, test = (Part(x, goal[part], part) for x, part in zip(inputs, rows, strict=True))
+    shift, scale = streamed_standardization(batches(train.inputs), (0,))
     mean = std = None
     if task == "regression":
         own = train.targets.double()
@@ -102,7 +116,7 @@ def load(config: TableData) -> DataSet:
         input_scale=scale,
         target_mean=mean,
         target_std=std,
-        fingerprint=fingerprint(table.path),
+        fingerprint=file_fingerprint(str(table.path)),
         notes=table.notes + notes + why,
     )
 
@@ -156,53 +170,18 @@ def _counted_from(table: TableFile, start: int) -> columns.Row:
     return lambda i: table.file_row(start + i)
 
 
-def _on_disk(
-    table: TableFile, learnt: list[columns.Column], width: int, index: tuple[np.ndarray, ...]
-) -> tuple[list[torch.Tensor], Path]:
-    """Writes the features of each part to a .npy file in the cache, unless they are there, and maps them."""
-    key = [fingerprint(table.path), learnt, [hashlib.blake2b(i.tobytes()).hexdigest() for i in index]]
-    digest = hashlib.blake2b(json.dumps(key).encode(), digest_size=16).hexdigest()
-    folder = tablefile.cache_folder() / "features" / digest
-    paths = [folder / f"{part}.npy" for part in ("train", "validation", "test")]
-    # Written under other names first: a run that was killed half-way must leave nothing that looks whole.
-    unfinished = [path.with_suffix(f".{os.getpid()}") for path in paths]
-    if not all(path.exists() for path in paths):
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            _write_parts(table, learnt, width, index, unfinished)
-            for old, new in zip(unfinished, paths, strict=True):
-                old.replace(new)
-        except OSError as error:
-            raise UserError(
-                f"the features of {table.path} are larger than memory and cannot be written to {folder}"
-                f" ({error.strerror or error}): make room, or set STEPWELL_CACHE to another folder."
-            ) from None
-        finally:
-            for path in unfinished:
-                path.unlink(missing_ok=True)
-    # mode "c" (copy on write), since torch warns of memory that cannot be written to.
-    return [torch.from_numpy(np.load(path, mmap_mode="c", allow_pickle=False)) for path in paths], folder
+def _on_disk(table: TableFile, learnt: list[columns.Column]) -> torch.Tensor:
+    """Returns the features (N, F) as a map of a .npy file in the cache, which is written the first time."""
+    width = sum(len(columns.feature_names(column)) for column in learnt)
 
-
-def _write_parts(
-    table: TableFile,
-    learnt: list[columns.Column],
-    width: int,
-    index: tuple[np.ndarray, ...],
-    paths: list[Path],
-) -> None:
-    files = [path.open("wb") for path in paths]
-    try:
-        for file, rows in zip(files, index, strict=True):
-            about = {"descr": "<f4", "fortran_order": False, "shape": (len(rows), width)}
+    def write(to: Path) -> None:
+        # write, not a mapped array: on a full disk it raises where a map would kill the process.
+        with to.open("wb") as file:
+            about = {"descr": "<f4", "fortran_order": False, "shape": (table.rows, width)}
             np.lib.format.write_array_header_1_0(file, about)
-        start = 0
-        for block in _blocks(table, learnt):
-            for file, rows in zip(files, index, strict=True):
-                first, last = np.searchsorted(rows, (start, start + len(block)))
-                # write, not a mapped array: on a full disk it raises where a map would kill the process.
-                file.write(block[rows[first:last] - start].tobytes())
-            start += len(block)
-    finally:
-        for file in files:
-            file.close()
+            for block in _blocks(table, learnt):
+                file.write(block.tobytes())
+
+    file = cached(str(table.path), ".npy", write, part="features", key=json.dumps(learnt))
+    # mode "c" (copy on write), since torch warns of memory that cannot be written to.
+    return torch.from_numpy(np.load(file, mmap_mode="c", allow_pickle=False))

@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 import csv
-import hashlib
-import json
-import os
-import shutil
 import sys
 from bisect import bisect_right
 from collections.abc import Iterator
@@ -14,12 +10,14 @@ from dataclasses import dataclass, field
 from difflib import get_close_matches
 from pathlib import Path
 
+import numpy as np
 import polars as pl
+from polars.io.plugins import register_io_source
 
+from stepwell.data.archive import cached
 from stepwell.errors import UserError
 
 IN_MEMORY_BYTES = 1 << 30  # larger tables are read in batches, and their numbers kept on disk
-FINGERPRINT_BYTES = 256 << 20  # larger files are told apart by size and time, not by content
 BATCH_CELLS = 2_000_000  # cells a batch: Python holds some 60 bytes for each while it parses text
 
 _SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "vertical bars"}
@@ -89,32 +87,13 @@ def listing(values: list[str], most: int = 12) -> str:
     return shown + (f" and {len(values) - most} more" if len(values) > most else "")
 
 
-def cache_folder() -> Path:
-    """$STEPWELL_CACHE, else stepwell in the user's cache folder (XDG base directories)."""
-    own = os.environ.get("STEPWELL_CACHE")
-    if own:
-        return Path(own)
-    shared = os.environ.get("XDG_CACHE_HOME")
-    return (Path(shared) if shared else Path.home() / ".cache") / "stepwell"
-
-
-def fingerprint(path: Path) -> str:
-    """Returns blake2b, in hex, of the file's content; of path, size and time for a large file."""
-    state = path.stat()
-    if state.st_size > FINGERPRINT_BYTES:
-        text = f"{path.resolve()}\n{state.st_size}\n{state.st_mtime_ns}"
-        return hashlib.blake2b(text.encode("utf-8", "surrogateescape")).hexdigest()
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "blake2b").hexdigest()
-
-
 def open_table(path: str | Path) -> TableFile:
     """Opens a table; the content, not the file's name, tells text from Parquet.
 
     Raises UserError for anything that is not a table with a header and at least one row: a missing,
     empty, compressed or wrongly encoded file, a name that stands twice, a row of another length.
     """
-    path = Path(path)
+    path = Path(path).expanduser()
     try:
         if path.is_dir():
             raise UserError(f"{path} is a folder, not a table: name a .csv, .tsv or .parquet file.")
@@ -150,11 +129,11 @@ def _open_text(path: Path, start: bytes) -> TableFile:
     notes = (
         [] if separator in ",\t" else [f"{path.name}: the columns are separated by {_SEPARATORS[separator]}."]
     )
+    names = _header(path, separator)
+    gaps: list[int] = []
     if size > IN_MEMORY_BYTES:
-        names, rows, gaps, lazy = _converted(path, separator)
+        lazy, rows, gaps = _converted(path, separator, names)
     else:
-        gaps: list[int] = []
-        names = _header(path, separator)
         frames = list(_parse(path, separator, names, gaps))
         rows = sum(len(f) for f in frames)
         lazy = pl.concat(frames).lazy() if frames else pl.LazyFrame()
@@ -316,33 +295,28 @@ def _frame(names: list[str], rows: list[list[str]]) -> pl.DataFrame:
     return pl.DataFrame([pl.Series(n, c, dtype=pl.String) for n, c in zip(names, columns, strict=True)])
 
 
-def _converted(path: Path, separator: str) -> tuple[list[str], int, list[int], pl.LazyFrame]:
-    """Writes a text table that is larger than memory as Parquet files into the cache, once.
+def _converted(path: Path, separator: str, names: list[str]) -> tuple[pl.LazyFrame, int, list[int]]:
+    """Writes a text table that is larger than memory as Parquet into the cache, once.
 
-    Columns can then be read one by one without parsing all of the text again.
+    Columns can then be read one by one without parsing all of the text again. The column without a
+    name has the row in the file of each row.
     """
-    key = hashlib.blake2b(f"{fingerprint(path)}{separator}1".encode(), digest_size=16).hexdigest()
-    folder = cache_folder() / "tables" / key
-    if not (folder / "table.json").exists():
-        names = _header(path, separator)
-        temporary = folder.with_name(f"{key}.{os.getpid()}")
-        try:
-            temporary.mkdir(parents=True, exist_ok=True)
+
+    def write(to: Path) -> None:
+        def frames(*_: object) -> Iterator[pl.DataFrame]:
             gaps: list[int] = []
-            rows = 0
-            for i, frame in enumerate(_parse(path, separator, names, gaps)):
-                frame.write_parquet(temporary / f"{i:08d}.parquet", compression="lz4")
-                rows += len(frame)
-            (temporary / "table.json").write_text(json.dumps({"names": names, "rows": rows, "gaps": gaps}))
-            if not (folder / "table.json").exists():  # another process may have been quicker
-                temporary.replace(folder)
-        except OSError as error:
-            raise UserError(
-                f"{path} is larger than memory, and its copy cannot be written to {folder.parent}"
-                f" ({error.strerror or error}): make room, or set STEPWELL_CACHE to another folder."
-            ) from None
-        finally:
-            shutil.rmtree(temporary, ignore_errors=True)
-    about = json.loads((folder / "table.json").read_text())
-    lazy = pl.scan_parquet(folder / "*.parquet") if about["rows"] else pl.LazyFrame()
-    return about["names"], about["rows"], about["gaps"], lazy
+            start = 0
+            for frame in _parse(path, separator, names, gaps):
+                index = np.arange(start, start + len(frame))
+                rows = index + 2 + np.searchsorted(np.array(gaps, np.int64), index, "right")
+                yield frame.with_columns(pl.Series("", rows, dtype=pl.Int64))
+                start += len(frame)
+
+        schema = dict.fromkeys(names, pl.String) | {"": pl.Int64}
+        register_io_source(frames, schema=schema).sink_parquet(to, compression="lz4", engine="streaming")
+
+    file = cached(str(path), ".parquet", write, part="table", key=f"1{separator}")
+    lazy = pl.scan_parquet(file, glob=False)
+    number = lazy.select("").collect()[""].to_numpy()
+    skipped = np.diff(number - 2 - np.arange(len(number)), prepend=0)
+    return lazy, len(number), np.repeat(np.arange(len(number)), skipped).tolist()

@@ -1,0 +1,183 @@
+"""The five small sets that scikit-learn brings along: nothing to download."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import polars as pl
+import torch
+from pydantic import BaseModel, ConfigDict, Field
+
+from stepwell.data import table
+from stepwell.data.dataset import DataSet, NewData, Part, Task, TensorInputs, standardization
+from stepwell.data.split import split
+from stepwell.data.tablefile import open_table
+from stepwell.errors import UserError
+
+
+class BundledData(BaseModel):
+    """A small set that comes with scikit-learn."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    name: Literal["digits", "iris", "wine", "breast_cancer", "diabetes"] = Field(
+        "digits",
+        description="digits (8×8 images), iris, wine, breast_cancer (classes), diabetes (regression)",
+    )
+    validation: float = Field(
+        0.15, ge=0, lt=1, description="validation part: share of what the test part leaves"
+    )
+    test: float = Field(0.2, ge=0, lt=1, description="test part: share of all rows")
+    split_seed: int = Field(0, ge=0, description="seed of the random split into parts")
+
+
+def load(config: BundledData) -> DataSet:
+    """Returns one of the sets; digits as images (1, 8, 8) of 0 … 16, the others as features.
+
+    diabetes has its features in their own units (scikit-learn's scaled=False); its target is the
+    progress of the disease in a year, 25 … 346.
+    """
+    from sklearn import datasets  # half a second, and only these sets need it
+
+    options = {"scaled": False} if config.name == "diabetes" else {}
+    found = getattr(datasets, f"load_{config.name}")(**options)
+    shape = (1, 8, 8) if config.name == "digits" else found.data.shape[1:]
+    x = torch.from_numpy(found.data.astype(np.float32)).reshape(-1, *shape)
+    task: Task
+    if config.name == "diabetes":
+        task, classes, labels = "regression", [], None
+        y = torch.from_numpy(found.target.astype(np.float32)[:, None])
+    else:
+        classes, labels = [str(name) for name in found.target_names], found.target
+        task = "multi-class" if len(classes) > 2 else "binary"
+        y = torch.from_numpy(labels.astype(np.int64))
+    rows = [
+        torch.from_numpy(i) for i in split(len(x), labels, config.test, config.validation, config.split_seed)
+    ]
+    train, validation, test = (Part(TensorInputs(x[i]), y[i], i) for i in rows)
+    shift, scale = standardization(x[rows[0]], (0, 2, 3) if len(shape) == 3 else (0,))
+    regression, own = task == "regression", train.targets.double()
+    features = [str(name) for name in found.feature_names]
+    return DataSet(
+        name=config.name,
+        kind="image" if len(shape) == 3 else "features",
+        task=task,
+        train=train,
+        validation=validation,
+        test=test,
+        preparation={
+            "source": "bundled",
+            "name": config.name,
+            "shape": list(shape),
+            "features": features,
+            "columns": _columns(features, x[rows[0]].flatten(1)),
+            "task": task,
+            "classes": classes,
+        },
+        input_shape=tuple(shape),
+        outputs=len(classes) or 1,
+        classes=classes,
+        targets=["target"],
+        input_shift=shift,
+        input_scale=scale,
+        target_mean=own.mean(0).float() if regression else None,
+        target_std=own.std(0, correction=0).float() if regression else None,
+        fingerprint=hashlib.blake2b(x.numpy().tobytes() + y.numpy().tobytes(), digest_size=16).hexdigest(),
+    )
+
+
+def _columns(names: list[str], train: torch.Tensor) -> list[dict[str, Any]]:
+    """Returns the features as `columns` would learn them: a missing value is the training median."""
+    fills = np.median(train.numpy(), axis=0).tolist()
+    about = {"kind": "number", "style": ".", "strays": [], "offset": 0.0, "indicator": False}
+    return [about | {"name": name, "fill": fill} for name, fill in zip(names, fills, strict=True)]
+
+
+def read_new(preparation: dict[str, Any], path: str, targets: bool) -> NewData:
+    """Returns the samples of a .npz file or of a table, in their order.
+
+    .npz: `x` or `x_test`, (N, features) or the samples' own shape, and `y` or `y_test`. Table: a
+    column for each feature, by name, or besides `target` as many columns of numbers as there are
+    features, in their order. Classes are given by name or by number (0, 1, …).
+    """
+    read = _read_arrays if Path(path).suffix.lower() == ".npz" else _read_table
+    return read(preparation, path, targets)
+
+
+def _read_arrays(preparation: dict[str, Any], path: str, targets: bool) -> NewData:
+    name, shape = preparation["name"], tuple(preparation["shape"])
+    try:
+        with np.load(Path(path).expanduser(), allow_pickle=False) as file:
+            found = file.files
+            arrays = {key[0]: file[key] for key in ("x_test", "y_test", "x", "y") if key in found}
+    except FileNotFoundError:
+        raise UserError(f"{path} does not exist: check the path.") from None
+    except Exception as error:  # zipfile, zlib, NumPy's header parser and open() each raise their own
+        raise UserError(
+            f"{path} is not a .npz file of plain arrays, or damaged ({error}): write it again."
+        ) from None
+    if "x" not in arrays:
+        raise UserError(f"{path} has no array x (or x_test), only {', '.join(found) or 'nothing'}: add it.")
+    x, size = arrays["x"], int(np.prod(shape))
+    if (
+        x.dtype.kind not in "biuf"
+        or x.ndim < 2
+        or x.shape[1:] not in {shape, shape[1:], (size,)}
+        or not len(x)
+    ):
+        raise UserError(
+            f"{path}: x is {x.dtype} of shape {x.shape}, where {name} has numbers, {size} a sample."
+        )
+    with np.errstate(over="ignore"):  # what float32 cannot hold is found as an infinity
+        x = np.array(x, np.float32, order="C").reshape(-1, *shape)
+    good = np.isfinite(x).reshape(len(x), -1).all(axis=1)
+    if not good.all():
+        raise UserError(
+            f"{path}: x has a missing or infinite value in row {int(good.argmin())} (from 0): correct it."
+        )
+    goal = _targets(preparation, path, arrays.get("y"), len(x)) if targets else None
+    return NewData(TensorInputs(torch.from_numpy(x)), pl.DataFrame({"row": np.arange(len(x))}), goal)
+
+
+def _targets(preparation: dict[str, Any], path: str, y: np.ndarray | None, n: int) -> torch.Tensor:
+    if y is None or y.shape not in {(n,), (n, 1)}:
+        what = "no array y (or y_test)" if y is None else f"y of shape {y.shape}"
+        raise UserError(f"{path} has {what}: evaluation needs one target for each of the {n} samples.")
+    classes = preparation["classes"]
+    if not classes:
+        if y.dtype.kind not in "biuf" or not np.isfinite(y).all():
+            raise UserError(f"{path}: y must be finite numbers, and is {y.dtype}: correct it.")
+        return torch.from_numpy(y.astype(np.float32)).reshape(n, 1)
+    known = {str(i): i for i in range(len(classes))} | {name: i for i, name in enumerate(classes)}
+    given = [str(value) for value in y.reshape(-1).tolist()]
+    for row, value in enumerate(given):
+        if value not in known:
+            raise UserError(
+                f"{path}: y is {value!r} in row {row} (from 0), and no class: {', '.join(classes)}."
+            )
+    return torch.tensor([known[value] for value in given])
+
+
+def _read_table(preparation: dict[str, Any], path: str, targets: bool) -> NewData:
+    opened, columns, classes = open_table(path), preparation["columns"], preparation["classes"]
+    if not {column["name"] for column in columns} <= set(opened.names):
+        own = [name for name in opened.names if name != "target"]
+        if len(own) != len(columns):
+            raise UserError(
+                f"{path} has {len(own)} columns besides the target, where {preparation['name']} has"
+                f" {len(columns)} of numbers, {columns[0]['name']!r} to {columns[-1]['name']!r}: correct them."
+            )
+        columns = [column | {"name": name} for column, name in zip(columns, own, strict=True)]
+    numbers = [str(i) for i in range(len(classes))]
+    if targets and "target" in opened.names:
+        given = set(opened.read(["target"])["target"].cast(pl.String).str.strip_chars().to_list())
+        classes = numbers if given <= set(numbers) else classes
+    memory = {"names": ["target"], "styles": {"target": "."}, "task": preparation["task"], "classes": classes}
+    new = table.read_new(
+        {"columns": columns, "target": memory | {"numeric": classes == numbers}}, path, targets
+    )
+    x = new.inputs.gather(torch.arange(len(new.inputs))).reshape(-1, *preparation["shape"])
+    return NewData(TensorInputs(x), new.table, new.targets)

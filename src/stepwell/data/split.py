@@ -41,9 +41,9 @@ def split(
     size = np.bincount(unit, minlength=units)
     order = random.permutation(units)
 
-    taken = _take(order, stratum[order], size[order], test)
+    taken = _take(order, stratum[order], size[order], test, random)
     left = order[~taken]
-    also = _take(left, stratum[left], size[left], validation)
+    also = _take(left, stratum[left], size[left], validation, random)
     parts = []
     for name, share, chosen in (
         ("training", 1.0, left[~also]),
@@ -66,7 +66,9 @@ def _numbered(values: ArrayLike) -> tuple[Index, int]:
     return number.reshape(-1).astype(np.int64), len(distinct)
 
 
-def _take(units: Index, stratum: Index, size: Index, share: float) -> NDArray[np.bool_]:
+def _take(
+    units: Index, stratum: Index, size: Index, share: float, random: np.random.Generator
+) -> NDArray[np.bool_]:
     """Marks which of the shuffled `units` make up `share` of all rows, stratum by stratum."""
     taken = np.zeros(len(units), bool)
     if share <= 0 or not len(units):
@@ -80,20 +82,20 @@ def _take(units: Index, stratum: Index, size: Index, share: float) -> NDArray[np
         taken[: min(count, len(units) - 1)] = True
         return taken
     members = np.bincount(stratum)
-    for c, seats in enumerate(_apportion(members, share)):
+    for c, seats in enumerate(_apportion(members, share, random)):
         taken[np.flatnonzero(stratum == c)[:seats]] = True
     return taken
 
 
-def _apportion(members: Index, share: float) -> Index:
+def _apportion(members: Index, share: float, random: np.random.Generator) -> Index:
     """Largest remainder (Hamilton): whole seats near members · share, one member a class left over."""
     quota = members * share
     seats = np.floor(quota + 1e-9).astype(np.int64)
     most = np.maximum(members - 1, 0)
     seats = np.minimum(seats, most)
     total = max(int(np.floor(members.sum() * share + 0.5)), 1)
-    # Ties go to the larger class, which can better spare a row.
-    for c in np.lexsort((-members, -(quota - seats))):
+    # Ties by lot: were they to go to the first class, its rows would be tested more often than others.
+    for c in np.lexsort((random.random(len(members)), -np.round(quota - seats, 9))):
         if seats.sum() >= total:
             break
         if seats[c] < most[c] and seats[c] < quota[c]:

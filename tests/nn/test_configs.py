@@ -22,7 +22,7 @@ def test_every_key_is_described_and_unknown_ones_refused(config):
         assert field.description or key == "name", key
     name = {"name": "a:b"} if config is UserModel else {}
     with pytest.raises(ValidationError, match="hiden"):
-        config(**name, **{"hiden": [3]})
+        config.model_validate({**name, "hiden": [3]})
 
 
 @pytest.mark.parametrize(

@@ -24,14 +24,14 @@ class BundledData(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     name: Literal["digits", "iris", "wine", "breast_cancer", "diabetes"] = Field(
-        "digits",
+        default="digits",
         description="digits (8×8 images), iris, wine, breast_cancer (classes), diabetes (regression)",
     )
     validation: float = Field(
-        0.15, ge=0, lt=1, description="validation part: share of what the test part leaves"
+        default=0.15, ge=0, lt=1, description="validation part: share of what the test part leaves"
     )
-    test: float = Field(0.2, ge=0, lt=1, description="test part: share of all rows")
-    split_seed: int = Field(0, ge=0, description="seed of the random split into parts")
+    test: float = Field(default=0.2, ge=0, lt=1, description="test part: share of all rows")
+    split_seed: int = Field(default=0, ge=0, description="seed of the random split into parts")
 
 
 def load(config: BundledData) -> DataSet:
@@ -168,7 +168,7 @@ def _read_table(preparation: dict[str, Any], path: str, targets: bool) -> NewDat
         if len(own) != len(columns):
             raise UserError(
                 f"{path} has {len(own)} columns besides the target, where {preparation['name']} has"
-                f" {len(columns)} of numbers, {columns[0]['name']!r} to {columns[-1]['name']!r}: correct them."
+                f" {len(columns)} of numbers, {columns[0]['name']!r} to {columns[-1]['name']!r}: mend it."
             )
         columns = [column | {"name": name} for column, name in zip(columns, own, strict=True)]
     numbers = [str(i) for i in range(len(classes))]

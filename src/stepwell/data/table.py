@@ -33,17 +33,18 @@ class TableData(BaseModel):
 
     name: str = Field(description="path of a .csv, .tsv or .parquet file")
     target: str | list[str] | None = Field(
-        None, description="column to predict, or a list; without it a column named target, label, class or y"
+        default=None,
+        description="column to predict, or a list; without it a column named target, label, class or y",
     )
     task: Literal["auto", "regression", "classification"] = Field(
-        "auto", description="auto tells classes from numbers by the target's values"
+        default="auto", description="auto tells classes from numbers by the target's values"
     )
     ignore: list[str] = Field(default_factory=list, description="columns not to learn from")
     validation: float = Field(
-        0.15, ge=0, lt=1, description="validation part: share of what the test part leaves"
+        default=0.15, ge=0, lt=1, description="validation part: share of what the test part leaves"
     )
-    test: float = Field(0.2, ge=0, lt=1, description="test part: share of all rows")
-    split_seed: int = Field(0, ge=0, description="seed of the random split into parts")
+    test: float = Field(default=0.2, ge=0, lt=1, description="test part: share of all rows")
+    split_seed: int = Field(default=0, ge=0, description="seed of the random split into parts")
 
 
 class RowsOnDisk:

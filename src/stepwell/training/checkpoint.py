@@ -1,0 +1,171 @@
+"""Checkpoints: one safetensors file each, whole or not there, with a digest of what it holds."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from stepwell.errors import UserError
+from stepwell.training import files
+from stepwell.training.run import Run, random_state, restore_random_state
+from stepwell.training.snapshot import Snapshot
+
+FORMAT = "1"
+
+
+def save(folder: Path, run: Run, good: Snapshot, extra: dict[str, Any], keep: int) -> Path:
+    """Writes the run's whole state; keeps the last `keep` checkpoints and the best weights.
+
+    good: the state that a roll-back returns to. It is written too where it is not the present state,
+    so that a resumed run rolls back to where the uninterrupted one would.
+    extra: JSON values for the caller's own use on resume.
+    """
+    tensors = dict(run.live)
+    tensors |= {f"random.{name}": value for name, value in random_state(run.device).items()}
+    if good.update != run.update:
+        tensors |= {f"good.{name}": value for name, value in good.tensors.items()}
+        tensors |= {f"good.random.{name}": value for name, value in good.random.items()}
+    if run.pending:
+        tensors["pending"] = torch.stack([torch.stack(pair).float() for pair in run.pending])
+    state = {
+        "update": run.update,
+        "steps": [engine.steps for engine in run.optimizer.engines()],
+        "good": {"update": good.update, "steps": good.steps},
+        "rate_factor": run.rate_factor,
+        "roll_backs": run.roll_backs,
+        "seconds": run.seconds,
+        "progress": run.progress,
+        "best": run.best,
+        "scaler": run.scaler.state_dict() if run.scaler is not None else None,
+        "data": run.data.fingerprint,
+        **extra,
+    }
+    save_best(folder, run)
+    path = folder / f"update-{run.update:09d}.safetensors"
+    write(path, tensors, state)
+    for old in sorted(folder.glob("update-*.safetensors"))[:-keep]:
+        old.unlink()
+    for old in folder.glob("best-*.safetensors"):
+        if old != best_file(folder, run.best.get("update", -1)):
+            old.unlink()
+    return path
+
+
+def save_best(folder: Path, run: Run) -> None:
+    """Writes the best weights, if they are newer than the file. The checkpoint that names them comes after."""
+    if run.best_weights:
+        path = best_file(folder, run.best["update"])
+        if not path.exists():
+            write(path, run.best_weights, run.best)
+
+
+def best_file(folder: Path, update: int) -> Path:
+    return folder / f"best-{update:09d}.safetensors"
+
+
+@dataclass
+class Loaded:
+    """What `load` found: the state to roll back to and the caller's own values; `notes` for the user."""
+
+    good: Snapshot
+    state: dict[str, Any]
+    notes: list[str]
+
+
+def load(folder: Path, run: Run) -> Loaded | None:
+    """Puts the run into the state of the newest whole checkpoint; None where there is none.
+
+    A damaged checkpoint is passed over and named in the notes; UserError where all are damaged, or
+    where the data is not what the run was started with.
+    """
+    paths = sorted(folder.glob("update-*.safetensors"), reverse=True)
+    notes = []
+    for path in paths:
+        try:
+            tensors, state = read(path)
+        except UserError as error:
+            notes.append(str(error))
+            continue
+        if state["data"] != run.data.fingerprint:
+            raise UserError(
+                f"{run.data.name} has changed since this run began: put the data back, or start a new run"
+            )
+        try:
+            return _restore(run, tensors, state, folder, notes)
+        except (KeyError, ValueError, RuntimeError) as error:
+            raise UserError(f"{path} does not fit the recipe beside it ({error}): start a new run") from None
+    if paths:
+        raise UserError(f"{notes[0]}; there is no other, so start a new run")
+    return None
+
+
+def _restore(
+    run: Run, tensors: dict[str, Tensor], state: dict[str, Any], folder: Path, notes: list[str]
+) -> Loaded:
+    with torch.no_grad():
+        for name, value in run.live.items():
+            value.copy_(tensors[name])
+    for engine, steps in zip(run.optimizer.engines(), state["steps"], strict=True):
+        engine.steps[:] = steps
+    restore_random_state(_below("random.", tensors), run.device)
+    run.update, run.rate_factor, run.roll_backs = state["update"], state["rate_factor"], state["roll_backs"]
+    run.seconds_before, run.progress, run.best = state["seconds"], state["progress"], state["best"]
+    run.pending = [(pair[0].to(run.device), pair[1].to(run.device)) for pair in tensors.get("pending", ())]
+    if run.scaler is not None:
+        run.scaler.load_state_dict(state["scaler"])
+    if run.best:
+        run.best_weights, _ = read(best_file(folder, run.best["update"]))
+    good = Snapshot.of(run)
+    if state["good"]["update"] != run.update:
+        kept = _below("good.", tensors)
+        good.tensors = {name: kept[name].to(value.device) for name, value in good.tensors.items()}
+        good.random = _below("random.", kept)
+        good.update, good.steps = state["good"]["update"], state["good"]["steps"]
+    return Loaded(good, state, notes)
+
+
+def _below(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
+
+
+def write(path: Path, tensors: dict[str, Tensor], state: dict[str, Any]) -> None:
+    """Writes tensors and JSON values into one file, at once or not at all."""
+    whole = {name: value.detach().cpu().clone().contiguous() for name, value in tensors.items()}
+    metadata = {"format": FORMAT, "state": json.dumps(state, allow_nan=False)}
+    metadata["digest"] = _digest(whole, metadata["state"])
+    files.write_atomically(path, lambda temporary: save_file(whole, temporary, metadata))
+
+
+def read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Reads what `write` wrote; UserError where the file is not whole."""
+    try:
+        with safe_open(path, "pt") as file:
+            metadata = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
+        if metadata["digest"] != _digest(tensors, metadata["state"]):
+            raise UserError(f"{path} is damaged: its content does not match its digest")
+        return tensors, json.loads(metadata["state"])
+    except FileNotFoundError:
+        raise UserError(f"{path}: there is no such file") from None
+    except (SafetensorError, KeyError, ValueError, OSError) as error:
+        if isinstance(error, UserError):
+            raise
+        raise UserError(f"{path} is damaged or was not written by Stepwell") from None
+
+
+def _digest(tensors: dict[str, Tensor], text: str) -> str:
+    """A digest of names, shapes, types, bytes and text: damage that leaves the file readable is seen."""
+    digest = hashlib.blake2b(text.encode(), digest_size=16)
+    for name in sorted(tensors):
+        value = tensors[name]
+        digest.update(f"{name}{tuple(value.shape)}{value.dtype}".encode())
+        digest.update(value.reshape(-1).view(torch.uint8).numpy() if value.numel() else b"")
+    return digest.hexdigest()

@@ -1,0 +1,229 @@
+"""What happens between updates: checks, roll-backs, metrics, evaluations, checkpoints."""
+
+from __future__ import annotations
+
+import math
+import time
+
+import torch
+from torch import Tensor
+
+from stepwell.errors import Diverged
+from stepwell.training import checkpoint, evaluate, trackers
+from stepwell.training.progress import Progress
+from stepwell.training.run import Run
+from stepwell.training.run_folder import Lines, RunFolder
+from stepwell.training.signals import StopRequest
+from stepwell.training.snapshot import Snapshot
+
+ROLL_BACKS = 3  # then the run stops
+RATE_CUT = 0.1  # what a roll-back multiplies the learning rate with
+CHECKPOINT_SECONDS = 30.0
+
+
+class Conductor:
+    """The loop's hooks for a run in a folder (see `loop.Hooks`).
+
+    Everything but the clock's part (timing.jsonl, checkpoints by time) happens at updates that the
+    recipe alone decides, so that an interrupted run does the same as an uninterrupted one.
+    """
+
+    def __init__(
+        self,
+        run: Run,
+        folder: RunFolder,
+        stop: StopRequest,
+        loaded: checkpoint.Loaded | None,
+        tracking: list[trackers.Tracker],
+    ) -> None:
+        self.run, self.folder, self.stop, self.tracking = run, folder, stop, tracking
+        sizes = loaded.state["sizes"] if loaded else [0, 0]
+        self.metrics = Lines(folder.metrics_file, sizes[0])
+        self.timing = Lines(folder.timing_file, sizes[1])
+        self.good = loaded.good if loaded else Snapshot.of(run)
+        self.evaluated_at = loaded.state["evaluated_at"] if loaded else 0
+        self.latest = dict(loaded.state["latest"]) if loaded else {}  # newest metrics, for the bar
+        self.progress: Progress | None = None
+        self._before: list[Tensor] = []  # weights before an update whose size is to be measured
+        self._gradients: list[Tensor] = []
+        self._clock = time.monotonic()
+        self._clock_update = run.update
+        self._saved_at = time.monotonic()
+        self._saved_update = run.update if loaded else -1
+        self._hook = run.optimizer.register_step_pre_hook(self._note_gradients)
+        self._wants_layers = False
+
+    # -- the loop's hooks ---------------------------------------------------------------------------
+
+    def on_update_start(self, run: Run) -> None:
+        self._wants_layers = True
+
+    def interrupted(self) -> bool:
+        training = self.run.recipe.training
+        if self.stop.signal is not None or (self.run.updates is None and self.run.finished):
+            return True
+        if training.checkpoint_every is not None:
+            return self.run.update % training.checkpoint_every == 0
+        return time.monotonic() - self._saved_at >= CHECKPOINT_SECONDS
+
+    def on_update_end(self, run: Run) -> bool:
+        ended = run.finished
+        due = ended or run.update % run.recipe.training.log_every == 0 or run.update % run.evaluate_every == 0
+        if not self._check():
+            return False
+        if due:
+            self._log()
+            if ended or run.update % run.evaluate_every == 0:
+                self.evaluate()
+            self.good.take(run)
+            if run.updates is None:
+                run.progress = run.fraction
+        if self.stop.signal is not None:
+            self.save()
+            return True
+        every = run.recipe.training.checkpoint_every
+        by_clock = every is None and time.monotonic() - self._saved_at >= CHECKPOINT_SECONDS
+        if ended or by_clock or (every is not None and run.update % every == 0):
+            self.save()
+        return False
+
+    # -- its parts ----------------------------------------------------------------------------------
+
+    def _check(self) -> bool:
+        """Waits for the device once and looks at every loss and gradient since the last check."""
+        run = self.run
+        if not run.pending:
+            return True
+        both = torch.stack([torch.stack([loss.float(), norm.float()]) for loss, norm in run.pending])
+        finite = both.isfinite().all(1)
+        if bool(finite.all()):
+            return True
+        first = int(finite.logical_not().nonzero()[0])
+        loss_is_bad = not math.isfinite(float(both[first, 0]))
+        self._roll_back(run.update - len(run.pending) + first + 1, "loss" if loss_is_bad else "gradient")
+        return False
+
+    def _roll_back(self, update: int, what: str) -> None:
+        run = self.run
+        cause = f"the {what} of update {update} was not finite"
+        if run.roll_backs == ROLL_BACKS:
+            raise Diverged(
+                f"{cause}, after {ROLL_BACKS} roll-backs that each divided the learning rate by "
+                f"{1 / RATE_CUT:g}: look for values that are not finite or very large in the data, or "
+                f"start with a lower optimizer.lr; the run so far is in {self.folder.path}"
+            )
+        run.roll_backs += 1
+        self.good.restore(run)
+        run.pending.clear()
+        self._before, self._gradients = [], []
+        run.rate_factor *= RATE_CUT
+        message = (
+            f"{cause}: back to update {run.update}, learning rate now {run.rate():.3g} "
+            f"({run.roll_backs} of {ROLL_BACKS} roll-backs)"
+        )
+        self._write({"update": update, "event": "rolled back", "message": message})
+        if self.progress is not None:
+            self.progress.say(f"Rolled back: {message}.")
+
+    def _log(self) -> None:
+        """Writes the line of metrics for the updates since the last one."""
+        run = self.run
+        if not run.pending:
+            return
+        losses, norms = torch.stack([torch.stack([a.float(), b.float()]) for a, b in run.pending]).double().T
+        row = {
+            "update": run.update,
+            "epoch": run.epoch,
+            "split": "train",
+            "loss": float(losses.mean()),
+            "grad_norm": float(norms[-1]),
+            "hyperparameters": run.optimizer.hyperparameters(),
+        }
+        if self._before:
+            row["layers"] = self._layers()
+        self.latest["loss"] = row["loss"]
+        run.pending.clear()
+        self._write(row)
+        now = time.monotonic()
+        if now - self._clock >= 1.0 or run.finished:
+            done = run.update - self._clock_update
+            samples = done * run.batches.size / max(now - self._clock, 1e-9)
+            self.timing.write({"update": run.update, "seconds": run.seconds, "samples_per_second": samples})
+            self._clock, self._clock_update = now, run.update
+
+    def evaluate(self) -> None:
+        """Loss and metrics of the validation and the test part; the test part's are for the curve alone."""
+        run, data = self.run, self.run.data
+        self.evaluated_at = run.update
+        for split, part in (("validation", data.validation), ("test", data.test)):
+            found = evaluate.quick(run.network, run.sample_loss, part, run.device)
+            if found:
+                self._write({"update": run.update, "epoch": run.epoch, "split": split, **found})
+            if split == "validation" and found:
+                self.latest["validation"] = found
+                if found["loss"] < run.best.get("loss", math.inf):
+                    run.best = {"update": run.update, "loss": found["loss"]}
+                    run.best_weights = {name: value.clone() for name, value in run.weights().items()}
+        # Evaluating is not training: its time must not lower the speed that is shown.
+        self._clock, self._clock_update = time.monotonic(), run.update
+        if self.progress is not None:
+            self.progress.evaluated()
+
+    def save(self) -> None:
+        """Writes a checkpoint, unless this very update has one."""
+        run = self.run
+        if self._saved_update != run.update:
+            extra = {
+                "sizes": [self.metrics.sync(), self.timing.sync()],
+                "evaluated_at": self.evaluated_at,
+                "latest": self.latest,
+            }
+            keep = run.recipe.training.keep_checkpoints
+            checkpoint.save(self.folder.checkpoints, run, self.good, extra, keep)
+        self._saved_update, self._saved_at = run.update, time.monotonic()
+
+    def close(self) -> None:
+        self._hook.remove()
+        self.metrics.close()
+        self.timing.close()
+        self.run.batches.close()
+        for tracker in self.tracking:
+            tracker.close()
+
+    def state(self) -> dict[str, object]:
+        """What the bar shows; read by its thread."""
+        run, latest = self.run, self.latest
+        place = f"epoch {run.epoch:.1f}" if run.updates_per_epoch > 1 else f"update {run.update}"
+        text = [place]
+        if "loss" in latest:
+            text.append(f"loss {latest['loss']:.4g}")
+        for name, value in list(latest.get("validation", {}).items())[:2]:
+            text.append(f"validation {name.replace('_', ' ')} {value:.4g}")
+        return {"fraction": run.fraction, "text": " · ".join(text)}
+
+    def _write(self, row: dict) -> None:
+        self.metrics.write(row)
+        for tracker in self.tracking:
+            tracker.log(trackers.scalars(row), row["update"])
+
+    def _note_gradients(self, *_: object) -> None:
+        """Before an update that is to be logged: keeps its gradients and the weights before it."""
+        if self._wants_layers:
+            self._wants_layers = False
+            self._before = [p.detach().clone() for p in self.run.parameters.values()]
+            self._gradients = [
+                torch.zeros_like(p) if p.grad is None else p.grad for p in self.run.parameters.values()
+            ]
+
+    def _layers(self) -> dict[str, dict[str, float]]:
+        """L2 norms of gradient, update and weight of each parameter at the last update."""
+        after = [p.detach() for p in self.run.parameters.values()]
+        updates = torch._foreach_sub(after, self._before)
+        norms = torch.stack(
+            [torch.stack(torch._foreach_norm(list(part))) for part in (self._gradients, updates, after)]
+        )
+        self._before, self._gradients = [], []
+        return {
+            name: {"grad": g, "update": u, "weight": w}
+            for name, (g, u, w) in zip(self.run.parameters, norms.T.double().tolist(), strict=True)
+        }

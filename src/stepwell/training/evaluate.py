@@ -1,0 +1,82 @@
+"""Runs a network over a whole part: loss, metrics, predictions."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from stepwell.data.dataset import Part
+from stepwell.nn.losses import Loss
+from stepwell.nn.network import Network
+from stepwell.training import metrics
+
+BATCH = 512  # samples at a time; text and sequences: as many as make 2¹⁶ positions
+POSITIONS = 1 << 16
+QUICK_TEXT = 1 << 19  # characters of a part that an evaluation during training looks at
+
+
+@dataclass
+class Predictions:
+    """What a network says of a part, in the part's order.
+
+    outputs: (N, C) probabilities or values in own units; text: (N, T) the likeliest characters.
+    loss: (N,) per sample; text: (N, T) in nats. None where there are no targets.
+    """
+
+    outputs: np.ndarray
+    targets: np.ndarray
+    loss: np.ndarray
+
+
+@torch.no_grad()
+def predictions(network: Network, loss: Loss, part: Part, device: torch.device, limit: int = 0) -> Predictions:
+    """Predicts every sample of the part (the first `limit`, if given) in evaluation mode."""
+    outputs, targets, losses = [], [], []
+    was_training = network.training
+    network.eval()
+    try:
+        for index in slices(len(part) if not limit else min(limit, len(part)), part.inputs.shape, network.kind):
+            x, y = part.gather(index)
+            z = network(x.to(device))
+            losses.append(loss(z, network.encode(y.to(device))).float().cpu())
+            outputs.append(decoded(network, z).cpu())
+            targets.append(y)
+    finally:
+        network.train(was_training)
+    return Predictions(*(torch.cat(values).numpy() for values in (outputs, targets, losses)))
+
+
+def decoded(network: Network, z: Tensor) -> Tensor:
+    """Probabilities or values; of text only the likeliest character, which takes V times less memory."""
+    return z.argmax(-1) if network.kind == "text" else network.decode(z.float())
+
+
+def slices(count: int, shape: tuple[int, ...], kind: str) -> Iterator[Tensor]:
+    """Numbers 0 … count−1 in batches of a size that fits memory."""
+    length = shape[0] if kind in ("text", "sequence") else 1
+    size = max(1, min(BATCH, POSITIONS // length))
+    return iter(torch.arange(count).split(size)) if count else iter(())
+
+
+def quick(network: Network, loss: Loss, part: Part, device: torch.device) -> dict[str, float]:
+    """Mean loss and the task's first metrics, for the curves; {} of an empty part."""
+    if not len(part):
+        return {}
+    limit = QUICK_TEXT // part.inputs.shape[0] if network.kind == "text" else 0
+    found = predictions(network, loss, part, device, max(limit, 1) if network.kind == "text" else 0)
+    mean = float(found.loss.astype(np.float64).mean())
+    if not np.isfinite(mean):
+        return {}
+    return {"loss": mean, **metrics.quick(network.task, found.outputs, found.targets, found.loss)}
+
+
+def full(found: Predictions, task: str, classes: list[str], seed: int) -> dict[str, Any]:
+    """Every metric with its 95 % interval."""
+    if not len(found.targets):
+        return {}
+    return metrics.full(task, found.outputs, found.targets, found.loss, classes, seed)

@@ -1,0 +1,80 @@
+"""The training loop.
+
+    ┌─► on_update_start    rate ◄─ schedule
+    │     batch ─► forward ─► loss ─► backward     × accumulate
+    │     update of the weights
+    │   on_update_end      only where something is due, so that a small step stays small:
+    │     ├─ check         losses and gradients finite?  no: roll back, lower the rate
+    │     ├─ metrics       one line of metrics.jsonl
+    │     ├─ evaluation    validation and test part
+    │     └─ checkpoint    by updates, by the clock, or since a signal asked to stop
+    └── until the budget of epochs, updates or seconds is spent
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from torch import Tensor
+
+from stepwell.training.run import Run
+
+
+class Hooks(Protocol):
+    """What the loop calls; `training.train` is the one that checks, writes and shows."""
+
+    def on_update_start(self, run: Run) -> None:
+        """Before an update after which something is due."""
+
+    def on_update_end(self, run: Run) -> bool:
+        """After that update; returns True to stop."""
+        ...
+
+    def interrupted(self) -> bool:
+        """Whether something became due that could not be foreseen; asked after every update."""
+        ...
+
+
+def fit(run: Run, hooks: Hooks) -> None:
+    """Trains until the budget is spent or a hook says stop. All that changes is in `run`."""
+    run.network.train()
+    due = run.next_stop()
+    while not run.finished:
+        if run.update + 1 >= due:
+            hooks.on_update_start(run)
+        loss = step(run)
+        run.update += 1
+        norm = run.optimizer.gradient_norm
+        run.pending.append((loss, loss if norm is None else norm))
+        if run.update >= due or hooks.interrupted():
+            if hooks.on_update_end(run):
+                return
+            run.network.train()
+            due = run.next_stop()
+
+
+def step(run: Run) -> Tensor:
+    """One update of the weights; returns its loss, a tensor on the device that nobody waits for."""
+    for group in run.optimizer.param_groups:
+        group["lr"] = run.rate()
+    batches = run.batches.at(run.update)
+    samples = sum(len(y) for _, y in batches) if len(batches) > 1 else 0
+    total = None
+    for x, y in batches:
+        with run.autocast():
+            loss = run.loss(run.network(x), run.network.encode(y))
+        if len(batches) > 1:
+            loss = loss * (len(y) / samples)  # the mean over all samples, also where the last batch is small
+        (loss if run.scaler is None else run.scaler.scale(loss)).backward()
+        total = loss.detach() if total is None else total + loss.detach()
+    if run.scaler is None:
+        run.optimizer.step()
+    else:
+        # fp16: gradients were scaled against underflow; the scaler skips an update that overflowed.
+        run.scaler.unscale_(run.optimizer)
+        run.optimizer.gradient_norm = None
+        run.scaler.step(run.optimizer)
+        run.scaler.update()
+    run.optimizer.zero_grad(set_to_none=True)
+    assert total is not None
+    return total

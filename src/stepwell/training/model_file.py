@@ -1,0 +1,64 @@
+"""model.safetensors: weights, and all that is needed to predict from a raw file."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from stepwell.data.dataset import DataSet, Kind, Task
+from stepwell.errors import UserError
+from stepwell.nn import registry
+from stepwell.nn.network import Network
+from stepwell.recipe import Recipe
+from stepwell.training import checkpoint
+
+
+@dataclass
+class Trained:
+    """A trained network and what its inputs and outputs mean."""
+
+    network: Network
+    preparation: dict[str, Any]
+    input_shape: tuple[int, ...]
+    classes: list[str]
+    targets: list[str]
+    kind: Kind
+    task: Task
+
+
+def save(path: Path, weights: dict[str, Tensor], data: DataSet) -> None:
+    about = {
+        "preparation": data.preparation,
+        "input_shape": list(data.input_shape),
+        "outputs": data.outputs,
+        "classes": data.classes,
+        "targets": data.targets,
+        "kind": data.kind,
+        "task": data.task,
+    }
+    checkpoint.write(path, weights, about)
+
+
+def load(path: Path, recipe: Recipe) -> Trained:
+    """Builds the recipe's model and puts the file's weights into it, in evaluation mode on the CPU."""
+    if not path.exists():
+        raise UserError(f"{path.parent} has no model yet: finish it with stepwell train --resume {path.parent}")
+    tensors, about = checkpoint.read(path)
+    shape = tuple(about["input_shape"])
+    with torch.random.fork_rng(devices=[]):
+        body = registry.build(recipe.model, shape, about["outputs"], about["kind"])
+    statistics = [tensors.get(name) for name in ("target_mean", "target_std")]
+    shift = torch.zeros_like(tensors["input_offset"]) if "input_offset" in tensors else None
+    network = Network(body, about["kind"], about["task"], shift, tensors.get("input_scale"), *statistics)
+    try:
+        network.load_state_dict(tensors)
+    except RuntimeError:
+        raise UserError(f"{path} does not fit the recipe beside it: its weights have other shapes") from None
+    network.eval()
+    return Trained(
+        network, about["preparation"], shape, about["classes"], about["targets"], about["kind"], about["task"]
+    )

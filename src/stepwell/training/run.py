@@ -1,0 +1,193 @@
+"""Everything that training works on: built from a recipe and its data, changed by the loop."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from stepwell.data import counter
+from stepwell.data.augment import augment
+from stepwell.data.batches import Batches
+from stepwell.data.dataset import DataSet
+from stepwell.engine.eager import pack
+from stepwell.errors import UserError
+from stepwell.nn import losses, registry
+from stepwell.nn.network import Network
+from stepwell.optim import configs as optimizers
+from stepwell.recipe import Recipe, updates_per_epoch
+from stepwell.schedules import configs as schedules
+
+
+class Run:
+    """The state of a training: weights, optimizer, position, and what has been seen since the last check.
+
+    `live` holds every tensor that an update changes, by name; with `position` and the random
+    state it is all that a run is made of, for a roll-back and for a checkpoint alike.
+    """
+
+    def __init__(self, recipe: Recipe, data: DataSet) -> None:
+        self.recipe, self.data = recipe, data
+        self.device = choose_device(recipe.training.device)
+        torch.manual_seed(counter.key(recipe.seed, 0))
+        body = registry.build(recipe.model, data.input_shape, data.outputs, data.kind)
+        self.network = Network.of(body, data).to(self.device)
+        self.parameters = {n: p for n, p in self.network.named_parameters() if p.requires_grad}
+        if not self.parameters:
+            raise UserError(f"model.name={recipe.model.name} has no weights to train")
+        pack(self.parameters.values())
+        regularize = recipe.regularize
+        self.optimizer = optimizers.build(
+            recipe.optimizer, self.parameters.values(), regularize.l2, regularize.decay
+        )
+        self.sample_loss = losses.build(recipe.loss, data.task)
+        self.loss = losses.mean(self.sample_loss)
+        self._prepare_batches()
+        self._prepare_precision()
+        self.live = self._live_tensors()
+
+        self.update = 0  # updates made
+        self.rate_factor = 1.0  # lowered by each roll-back
+        self.roll_backs = 0
+        self.seconds_before = 0.0  # in earlier processes of this run
+        self.started = time.monotonic()
+        self.progress = 0.0  # share of a budget in seconds that is spent, as of the last check
+        self.pending: list[tuple[Tensor, Tensor]] = []  # loss and gradient norm of each update since then
+        self.best: dict[str, Any] = {}  # update and validation loss of the best weights
+        self.best_weights: dict[str, Tensor] = {}
+        torch.manual_seed(counter.key(recipe.seed, 1))
+
+    def _prepare_batches(self) -> None:
+        training, data = self.recipe.training, self.data
+        self.updates_per_epoch = updates_per_epoch(len(data.train), training.batch_size, training.accumulate)
+        if training.epochs is not None:
+            self.updates: int | None = training.epochs * self.updates_per_epoch
+        else:
+            self.updates = training.updates  # None: a budget in seconds
+        self.evaluate_every = training.evaluate_every or self.updates_per_epoch
+        # A budget in seconds has no last update: its schedule counts in thousandths of the budget.
+        self.schedule = schedules.build(self.recipe.schedule, self.recipe.optimizer.lr, self.updates or 1000)
+        wanted = self.recipe.augment
+        transform = None
+        if wanted.flip or wanted.crop or wanted.noise:
+            sd = None if data.input_scale is None else (1 / data.input_scale).to(self.device)
+
+            def transform(x: Tensor, sample: Tensor, key: int) -> Tensor:
+                return augment(
+                    x, sample, key, flip=wanted.flip, crop=wanted.crop, noise=wanted.noise, sd=sd
+                )
+
+        self.batches = Batches(
+            data.train,
+            training.batch_size,
+            training.accumulate,
+            self.updates_per_epoch,
+            counter.key(self.recipe.seed, 2),
+            self.device,
+            transform,
+        )
+
+    def _prepare_precision(self) -> None:
+        precision = self.recipe.training.precision
+        kind = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(precision)
+        self._autocast_dtype = kind
+        self.scaler = torch.amp.GradScaler(self.device.type) if precision == "fp16" else None  # type: ignore[attr-defined]
+
+    def autocast(self) -> AbstractContextManager[Any]:
+        """The arithmetic of forward and loss."""
+        if self._autocast_dtype is None:
+            return nullcontext()
+        return torch.autocast(self.device.type, self._autocast_dtype)
+
+    def _live_tensors(self) -> dict[str, Tensor]:
+        live = {f"model.{name}": value for name, value in self.network.state_dict(keep_vars=False).items()}
+        names = list(self.parameters)
+        for number, engine in enumerate(self.optimizer.engines()):
+            for i, state in enumerate(engine.state):
+                for key, value in state.items():
+                    live[f"optimizer.{number}.{names[i]}.{key}"] = value
+        return live
+
+    @property
+    def epoch(self) -> float:
+        return self.update / self.updates_per_epoch
+
+    @property
+    def seconds(self) -> float:
+        return self.seconds_before + time.monotonic() - self.started
+
+    @property
+    def finished(self) -> bool:
+        if self.updates is not None:
+            return self.update >= self.updates
+        return self.seconds >= self.recipe.training.seconds
+
+    @property
+    def fraction(self) -> float:
+        """How much of the budget is spent, in [0, 1]."""
+        if self.updates is not None:
+            return self.update / self.updates
+        return min(self.seconds / self.recipe.training.seconds, 1.0)
+
+    def rate(self) -> float:
+        """The learning rate of the next update."""
+        place = self.update if self.updates is not None else 1000 * self.progress
+        return self.schedule(place) * self.rate_factor
+
+    def next_stop(self) -> int:
+        """The update after which something is due: a line of metrics, an evaluation, the end."""
+        every = self.recipe.training.log_every
+        due = [self.update // n * n + n for n in (every, self.evaluate_every)]
+        return min(due + ([self.updates] if self.updates is not None else []))
+
+    def weights(self) -> dict[str, Tensor]:
+        """The model's tensors alone, without the prefix."""
+        return {n.removeprefix("model."): v for n, v in self.live.items() if n.startswith("model.")}
+
+
+def choose_device(name: str) -> torch.device:
+    """The device that `training.device` means."""
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = torch.device(name)
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        found = torch.cuda.device_count()
+        raise UserError(
+            f"training.device={name}: this machine has {found or 'no'} CUDA device{'s' * (found != 1)}; use cpu"
+        )
+    return device
+
+
+def random_state(device: torch.device) -> dict[str, Tensor]:
+    """The state of torch's generators that layers draw from."""
+    state = {"cpu": torch.get_rng_state()}
+    if device.type == "cuda":
+        state["cuda"] = torch.cuda.get_rng_state(device)
+    return state
+
+
+def restore_random_state(state: dict[str, Tensor], device: torch.device) -> None:
+    torch.set_rng_state(state["cpu"])
+    if "cuda" in state:
+        torch.cuda.set_rng_state(state["cuda"], device)
+
+
+@contextmanager
+def own_randomness(seed: int) -> Iterator[None]:
+    """Seeds Python's and NumPy's generators for users' modules, and gives all of them back as they were."""
+    devices = list(range(torch.cuda.device_count())) if torch.cuda.is_available() else []
+    ours, numpys = random.getstate(), np.random.get_state()
+    with torch.random.fork_rng(devices):
+        random.seed(seed)
+        np.random.seed(seed % 2**32)
+        try:
+            yield
+        finally:
+            random.setstate(ours)
+            np.random.set_state(numpys)

@@ -1,0 +1,146 @@
+"""The run folder: what lies in it, and that only one process writes there."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from stepwell.errors import UserError
+from stepwell.recipe import Recipe, read_recipe, write_yaml
+from stepwell.training import files
+
+
+class RunFolder:
+    """The folder of one run, locked for this process until `close`."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.recipe_file = path / "recipe.yaml"
+        self.metrics_file = path / "metrics.jsonl"
+        self.timing_file = path / "timing.jsonl"
+        self.model_file = path / "model.safetensors"
+        self.result_file = path / "result.json"
+        self.evaluation_file = path / "evaluation.json"
+        self.checkpoints = path / "checkpoints"
+        self._lock: int | None = None
+
+    @classmethod
+    def create(cls, out: str | None, recipe: Recipe) -> RunFolder:
+        """Makes the folder `out`, or runs/NAME with a number if there is one; refuses one that has a run."""
+        if out is not None:
+            path = Path(out).expanduser()
+            if path.exists() and not path.is_dir():
+                raise UserError(f"--out {out}: there is a file of this name; choose another folder")
+            path.mkdir(parents=True, exist_ok=True)
+        else:
+            path = _new_name(recipe)
+        folder = cls(path)
+        folder._take_lock()
+        if folder.recipe_file.exists():
+            folder.close()
+            raise UserError(
+                f"{path} already holds a run: choose another --out, or go on with: stepwell train --resume {path}"
+            )
+        strange = [entry.name for entry in path.iterdir() if entry.name != ".lock"]
+        if strange:
+            folder.close()
+            raise UserError(f"--out {path}: the folder is not empty (it has {strange[0]}); choose a new one")
+        folder.checkpoints.mkdir()
+        return folder
+
+    @classmethod
+    def open(cls, path: str | Path) -> RunFolder:
+        """Opens a run to go on with it."""
+        folder = existing(path)
+        folder._take_lock()
+        folder.checkpoints.mkdir(exist_ok=True)
+        return folder
+
+    def save_recipe(self, recipe: Recipe) -> None:
+        files.write_text(self.recipe_file, write_yaml(recipe))
+
+    def recipe(self) -> Recipe:
+        return read_recipe(self.recipe_file)
+
+    def result(self) -> dict[str, Any] | None:
+        """The result of a finished run; None where the run has not ended."""
+        try:
+            return json.loads(self.result_file.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            return None
+        except ValueError:
+            raise UserError(f"{self.result_file} is damaged: remove it and go on with --resume {self.path}") from None
+
+    def close(self) -> None:
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
+    def discard(self) -> None:
+        """Removes a folder in which nothing was done yet."""
+        for entry in (self.path / ".lock", self.recipe_file):
+            entry.unlink(missing_ok=True)
+        for folder in (self.checkpoints, self.path):
+            try:
+                folder.rmdir()
+            except OSError:
+                return
+
+    def _take_lock(self) -> None:
+        # The kernel drops the lock with the process, however that ends.
+        self._lock = os.open(self.path / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            self.close()
+            raise UserError(f"another process is training in {self.path}: wait for it or choose another --out") from None
+
+
+def existing(path: str | Path) -> RunFolder:
+    """The run at `path`, for reading."""
+    folder = RunFolder(Path(path).expanduser())
+    if not folder.path.is_dir():
+        raise UserError(f"{path}: there is no such run folder")
+    if not folder.recipe_file.exists():
+        raise UserError(f"{path} is not a run folder: it has no recipe.yaml")
+    return folder
+
+
+class Lines:
+    """A file of JSON lines that can be cut back to where a checkpoint saw it."""
+
+    def __init__(self, path: Path, size: int) -> None:
+        self._file = open(path, "ab")
+        self._file.truncate(size)
+        self._file.seek(0, os.SEEK_END)
+
+    def write(self, row: dict[str, Any]) -> None:
+        text = json.dumps(row, ensure_ascii=False, allow_nan=False)
+        self._file.write(text.encode() + b"\n")
+        self._file.flush()
+
+    def sync(self) -> int:
+        """Waits until all lines are on disk; returns the size of the file in bytes."""
+        os.fsync(self._file.fileno())
+        return self._file.tell()
+
+    def close(self) -> None:
+        self._file.close()
+
+
+def _new_name(recipe: Recipe) -> Path:
+    """runs/DATA-MODEL, with a number behind it where that is taken."""
+    model = recipe.model.name.rpartition(":")[2]
+    stem = f"{Path(recipe.data.name).name.split('.')[0]}-{model}"
+    Path("runs").mkdir(exist_ok=True)
+    number = 1
+    while True:
+        path = Path("runs") / (stem if number == 1 else f"{stem}-{number}")
+        try:
+            path.mkdir()
+            return path
+        except FileExistsError:
+            number += 1

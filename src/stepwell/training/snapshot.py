@@ -1,0 +1,49 @@
+"""A copy of a run's state in memory, to go back to."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from stepwell.training.run import Run, random_state, restore_random_state
+
+
+@dataclass
+class Snapshot:
+    """The state after `update` updates: tensors by name, optimizer steps, random state."""
+
+    update: int
+    tensors: dict[str, Tensor]
+    steps: list[list[int]]
+    random: dict[str, Tensor]
+
+    @classmethod
+    def of(cls, run: Run) -> Snapshot:
+        tensors = {name: value.detach().clone() for name, value in run.live.items()}
+        snapshot = cls(run.update, tensors, [], {})
+        snapshot._note(run)
+        return snapshot
+
+    def take(self, run: Run) -> None:
+        """Overwrites this copy with the run's present state."""
+        with torch.no_grad():
+            for kept, live in zip(self.tensors.values(), run.live.values(), strict=True):
+                kept.copy_(live)
+        self._note(run)
+
+    def restore(self, run: Run) -> None:
+        """Puts the run back to this state."""
+        with torch.no_grad():
+            for kept, live in zip(self.tensors.values(), run.live.values(), strict=True):
+                live.copy_(kept)
+        for engine, steps in zip(run.optimizer.engines(), self.steps, strict=True):
+            engine.steps[:] = steps
+        restore_random_state(self.random, run.device)
+        run.update = self.update
+
+    def _note(self, run: Run) -> None:
+        self.update = run.update
+        self.steps = [list(engine.steps) for engine in run.optimizer.engines()]
+        self.random = random_state(run.device)

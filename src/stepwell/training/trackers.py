@@ -1,0 +1,101 @@
+"""Experiment trackers, each optional: the lines of metrics.jsonl are sent there too."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, Protocol
+
+from stepwell.errors import UserError
+
+
+class Tracker(Protocol):
+    def log(self, values: dict[str, float], update: int) -> None: ...
+
+    def close(self) -> None: ...
+
+
+class TensorBoard:
+    def __init__(self, folder: Path, recipe: dict[str, Any]) -> None:
+        from torch.utils.tensorboard import SummaryWriter
+
+        self._writer = SummaryWriter(str(folder / "tensorboard"))
+        self._writer.add_text("recipe", "\n".join(f"    {k}: {v}" for k, v in _flat(recipe).items()))
+
+    def log(self, values: dict[str, float], update: int) -> None:
+        for name, value in values.items():
+            self._writer.add_scalar(name, value, update)
+
+    def close(self) -> None:
+        self._writer.close()
+
+
+class WandB:
+    def __init__(self, folder: Path, recipe: dict[str, Any]) -> None:
+        import wandb  # type: ignore[import-not-found]
+
+        self._run = wandb.init(project="stepwell", name=folder.name, dir=str(folder), config=_flat(recipe))
+
+    def log(self, values: dict[str, float], update: int) -> None:
+        self._run.log(values, step=update)
+
+    def close(self) -> None:
+        self._run.finish()
+
+
+class MLflow:
+    def __init__(self, folder: Path, recipe: dict[str, Any]) -> None:
+        import mlflow  # type: ignore[import-not-found]
+
+        self._mlflow = mlflow
+        mlflow.start_run(run_name=folder.name)
+        mlflow.log_params(_flat(recipe))
+
+    def log(self, values: dict[str, float], update: int) -> None:
+        self._mlflow.log_metrics(values, step=update)
+
+    def close(self) -> None:
+        self._mlflow.end_run()
+
+
+class Trackio:
+    def __init__(self, folder: Path, recipe: dict[str, Any]) -> None:
+        import trackio  # type: ignore[import-not-found]
+
+        self._trackio = trackio
+        trackio.init(project="stepwell", name=folder.name, config=_flat(recipe))
+
+    def log(self, values: dict[str, float], update: int) -> None:
+        self._trackio.log(values, step=update)
+
+    def close(self) -> None:
+        self._trackio.finish()
+
+
+TRACKERS = {"tensorboard": TensorBoard, "wandb": WandB, "mlflow": MLflow, "trackio": Trackio}
+
+
+def require_installed(names: list[str]) -> None:
+    """Refuses a tracker whose package is missing, before anything is trained."""
+    for name in names:
+        if find_spec(name) is None:
+            raise UserError(f"training.track={name}: the package is missing; pip install 'stepwell[{name}]'")
+
+
+def start(names: list[str], folder: Path, recipe: dict[str, Any]) -> list[Tracker]:
+    return [TRACKERS[name](folder, recipe) for name in names]
+
+
+def scalars(row: dict[str, Any]) -> dict[str, float]:
+    """The numbers of a line of metrics.jsonl, as "split/name"."""
+    split = row.get("split", "event")
+    values = {f"{split}/{k}": v for k, v in row.items() if isinstance(v, float) and k != "epoch"}
+    values |= {f"hyperparameters/{k}": v for k, v in row.get("hyperparameters", {}).items()}
+    return values
+
+
+def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in tree.items():
+        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
+    return flat

@@ -1,0 +1,159 @@
+"""`train`: from a recipe to a finished run folder."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from stepwell.data import counter, sources
+from stepwell.data.dataset import DataSet
+from stepwell.recipe import Recipe, read_recipe, resolve
+from stepwell.training import checkpoint, evaluate, files, mistakes, model_file, show, trackers
+from stepwell.training.conductor import Conductor
+from stepwell.training.environment import environment
+from stepwell.training.loop import fit
+from stepwell.training.progress import Progress
+from stepwell.training.run import Run, own_randomness
+from stepwell.training.run_folder import RunFolder
+from stepwell.training.signals import StopRequest, stop_on_signals
+
+
+class Interrupted(Exception):
+    """Training was asked to stop and has saved; `signal` is what asked."""
+
+    def __init__(self, signal: int, folder: Path) -> None:
+        super().__init__(f"stopped and saved; go on with: stepwell train --resume {shlex.quote(str(folder))}")
+        self.signal = signal
+
+
+def train(
+    recipe: str | Path | Recipe | None = None,
+    changes: Mapping[str, Any] | None = None,
+    out: str | None = None,
+    quiet: bool = False,
+) -> tuple[dict[str, Any], Path]:
+    """Trains what the recipe says, with `changes` over it; returns the result and the run folder.
+
+    recipe: a YAML file, a Recipe, or None for the default (an MLP on digits). changes: keys as on the
+    command line, {"optimizer.lr": 0.01}. out: the run folder (default: a new one below runs/).
+
+    Raises UserError before anything is written if something is wrong; Diverged if losses or gradients
+    stay non-finite; Interrupted when a signal asked to stop.
+    """
+    asked = recipe if isinstance(recipe, Recipe) else read_recipe(recipe, changes)
+    trackers.require_installed(asked.training.track)
+    data = sources.load(asked.data)
+    whole = resolve(asked, data)
+    with own_randomness(counter.key(whole.seed, 3)):
+        run = Run(whole, data)
+        folder = RunFolder.create(out, whole)
+        try:
+            folder.save_recipe(whole)
+        except BaseException:
+            folder.discard()
+            raise
+        return _conduct(run, folder, None, quiet), folder.path
+
+
+def resume(path: str | Path, quiet: bool = False) -> tuple[dict[str, Any], bool]:
+    """Goes on with an interrupted run to its end; returns the result, and whether it was finished before.
+
+    The end is bit for bit that of an uninterrupted run, on the same machine with the same versions.
+    """
+    folder = RunFolder.open(path)
+    try:
+        result = folder.result()
+        if result is not None:
+            return result, True
+        recipe = folder.recipe()
+        data = sources.load(recipe.data)
+        with own_randomness(counter.key(recipe.seed, 3)):
+            run = Run(recipe, data)
+            loaded = checkpoint.load(folder.checkpoints, run)
+            return _conduct(run, folder, loaded, quiet), False
+    finally:
+        folder.close()
+
+
+def _conduct(run: Run, folder: RunFolder, loaded: checkpoint.Loaded | None, quiet: bool) -> dict[str, Any]:
+    """Trains to the end of the budget and writes what a finished run has."""
+    tracking = trackers.start(run.recipe.training.track, folder.path, run.recipe.model_dump())
+    with stop_on_signals() as stop:
+        conductor = Conductor(run, folder, stop, loaded, tracking)
+        try:
+            with Progress(conductor.state, quiet) as progress:
+                conductor.progress = progress
+                for note in [*(run.data.notes if loaded is None else []), *(loaded.notes if loaded else [])]:
+                    progress.say(f"Note: {note.rstrip('.')}.")
+                fit(run, conductor)
+            _raise_if_stopped(stop, folder)
+            conductor.save()
+        finally:
+            conductor.close()
+        result = _finish(run, folder)
+    folder.close()
+    return result
+
+
+def _raise_if_stopped(stop: StopRequest, folder: RunFolder) -> None:
+    if stop.signal is not None:
+        raise Interrupted(stop.signal, folder.path)
+
+
+def _finish(run: Run, folder: RunFolder) -> dict[str, Any]:
+    """Tests the delivered weights; result.json comes last, since it says that the run is whole."""
+    recipe, data = run.recipe, run.data
+    if recipe.training.weights == "best" and run.best_weights:
+        run.network.load_state_dict(run.best_weights)
+    checkpoint.save_best(folder.checkpoints, run)
+    model_file.save(folder.model_file, run.network.state_dict(), data)
+    tested = data.test if len(data.test) else data.validation
+    names = data.targets if data.task == "regression" else data.classes
+    validation = evaluate.quick(run.network, run.sample_loss, data.validation, run.device)
+    found = None
+    if len(tested):
+        found = evaluate.predictions(run.network, run.sample_loss, tested, run.device)
+        record = mistakes.evaluation_record(
+            data.task,
+            found.outputs,
+            found.targets,
+            found.loss,
+            data.classes,
+            data.targets,
+            tested.rows,
+            show.shower(data, tested),
+        )
+        files.write_json(folder.evaluation_file, record)
+    result = {
+        "status": "finished",
+        "name": folder.path.resolve().name,
+        "task": data.task,
+        "kind": data.kind,
+        "updates": run.update,
+        "epochs": run.epoch,
+        "seconds": run.seconds,
+        "parameters": sum(p.numel() for p in run.parameters.values()),
+        "weights": {"of": recipe.training.weights, "best": run.best},
+        "roll_backs": run.roll_backs,
+        "data": {
+            "name": data.name,
+            "train": len(data.train),
+            "validation": len(data.validation),
+            "test": len(data.test),
+            "notes": data.notes,
+        },
+        "validation": validation,
+        "test": evaluate.full(found, data.task, names, recipe.seed) if found and tested is data.test else {},
+        "classes": data.classes,
+        "environment": environment(run.device),
+        "command": shlex.join(["stepwell", *sys.argv[1:]]) if _is_command() else "sw.train(…)",
+    }
+    files.write_json(folder.result_file, result)
+    return result
+
+
+def _is_command() -> bool:
+    return Path(sys.argv[0]).name in ("stepwell", "__main__.py")

@@ -45,6 +45,10 @@ class Archive(ABC):
     def fingerprint(self) -> str:
         """Returns a hash that changes when the content does."""
 
+    def where(self, name: str) -> str:
+        """Returns how to call a file in a message."""
+        return f"{self.path.rstrip('/')}/{name}"
+
     def _settle(self, names: list[str], folders: set[str]) -> None:
         visible = [name for name in names if not is_hidden(name)]
         self.hidden = len(names) - len(visible)
@@ -84,7 +88,7 @@ class Folder(Archive):
             with open(os.path.join(self.path, name), "rb") as file:
                 return file.read()
         except OSError as error:
-            raise UserError(f"{self.path}/{name}: the file cannot be read ({error.strerror}).") from error
+            raise UserError(f"{self.where(name)}: the file cannot be read ({error.strerror}).") from error
 
     def fingerprint(self) -> str:
         digest = hashlib.blake2b(digest_size=16)
@@ -92,11 +96,29 @@ class Folder(Archive):
             try:
                 status = os.stat(os.path.join(self.path, name))
             except OSError as error:
-                raise UserError(f"{self.path}/{name}: the file cannot be read ({error.strerror}).") from error
+                raise UserError(f"{self.where(name)}: the file cannot be read ({error.strerror}).") from error
             digest.update(
                 f"{name}\0{status.st_size}\0{status.st_mtime_ns}\n".encode(errors="surrogateescape")
             )
         return digest.hexdigest()
+
+
+class SingleFile(Archive):
+    """One file, under its own name."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__(path)
+        self.names = [os.path.basename(path)]
+
+    def read(self, name: str) -> bytes:
+        with _open(self.path) as file:
+            return file.read()
+
+    def where(self, name: str) -> str:
+        return self.path
+
+    def fingerprint(self) -> str:
+        return file_fingerprint(self.path)
 
 
 class Zip(Archive):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import nullcontext
 
 import torch
 from torch import Tensor
@@ -50,7 +51,7 @@ class Batches:
         self._order: tuple[int, Tensor] | None = None
         self._chunks: OrderedDict[tuple[int, int], Future[list[list[Batch]]] | list[list[Batch]]] = OrderedDict()
         self._pool = None if self.in_place else ThreadPoolExecutor(1, thread_name_prefix="stepwell-batches")
-        self._stream = torch.cuda.Stream(device) if device.type == "cuda" else None
+        self._stream = torch.cuda.Stream(device) if device.type == "cuda" and not self.in_place else None
 
     def at(self, update: int) -> list[Batch]:
         """The batches of update `update`, counted from 0."""
@@ -99,7 +100,7 @@ class Batches:
 
     def _read(self, epoch: int, index: Tensor) -> list[list[Batch]]:
         epoch_key = counter.key(self.seed, epoch, 1)
-        with torch.cuda.stream(self._stream) if self._stream is not None else _nothing():
+        with torch.cuda.stream(self._stream) if self._stream is not None else nullcontext():
             x, y = self.part.gather(index, epoch_key)
             if x.device != self.device:
                 x, y = _copy(x, self.device), _copy(y, self.device)
@@ -121,14 +122,6 @@ class Batches:
 
     def _index_device(self) -> torch.device:
         return self.part.targets.device if self.in_place else torch.device("cpu")
-
-
-class _nothing:
-    """A context that does nothing."""
-
-    def __enter__(self) -> None: ...
-
-    def __exit__(self, *_: object) -> None: ...
 
 
 def _copy(values: Tensor, device: torch.device) -> Tensor:

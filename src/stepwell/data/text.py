@@ -28,9 +28,11 @@ class TextData(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     name: str = Field(description="path of a plain text file (UTF-8)")
-    length: int = Field(64, ge=1, le=2**20, description="characters a sample")
-    validation: float = Field(0.1, ge=0, lt=1, description="share for validation, before the test part")
-    test: float = Field(0.1, ge=0, lt=1, description="share for testing, from the end of the text")
+    length: int = Field(default=64, ge=1, le=2**20, description="characters a sample")
+    validation: float = Field(
+        default=0.1, ge=0, lt=1, description="share for validation, before the test part"
+    )
+    test: float = Field(default=0.1, ge=0, lt=1, description="share for testing, from the end of the text")
 
 
 class Windows:
@@ -50,8 +52,9 @@ class Windows:
 class TextPart(Part):
     """A contiguous part of the text.
 
-    tokens: (n,) uint8 or int32, in memory (resident) or mapped from a file. Window i holds the tokens from i·T + shift on, where T = length and
-    shift = epoch_key mod T in training, so that every epoch cuts the text elsewhere, and 0 otherwise.
+    tokens: (n,) uint8 or int32, in memory (resident) or mapped from a file. Window i holds the tokens
+    from i·T + shift on, where T = length and shift = epoch_key mod T in training, so that every epoch
+    cuts the text elsewhere, and 0 otherwise.
     len(part): ⌊n/T⌋ − 1 windows in training, so that each shift fits with its targets; else ⌊(n−1)/T⌋.
     targets: (N, T) the windows' targets at shift 0, a view of the tokens.
     rows: (N,) int64 where each window starts in the text, in characters.

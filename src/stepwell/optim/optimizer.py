@@ -72,9 +72,12 @@ class RuleOptimizer(torch.optim.Optimizer):
             self._engines[number] = engine
         return self._engines[number]
 
+    def engines(self) -> list[Eager]:
+        """The engines, one a parameter group, with each parameter's state tensors."""
+        return [self._engine(number) for number in range(len(self.param_groups))]
+
     def state_dict(self) -> dict[str, Any]:
-        for number in range(len(self.param_groups)):
-            engine = self._engine(number)
+        for engine in self.engines():
             for i, p in enumerate(engine.parameters):
                 # A parameter that had no update has no state in torch either.
                 step = {"step": torch.tensor(float(engine.steps[i]))}

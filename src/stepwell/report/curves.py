@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Literal
 
 import numpy as np
 
@@ -12,10 +12,10 @@ from stepwell.report.figure import (
     axis,
     label,
     layout,
+    log_axis,
     rounded,
     thinned,
     updates_axis,
-    wants_log,
 )
 from stepwell.report.run_folder import Row, RunFolder, number, series
 from stepwell.report.wording import (
@@ -54,7 +54,7 @@ def _ever_measured(run: RunFolder, key: str) -> bool:
     return any(number(row.get(key)) is not None for rows in run.rows.values() for row in rows)
 
 
-def _learning_curve(run: RunFolder, key: str, width: Any) -> Figure | None:
+def _learning_curve(run: RunFolder, key: str, width: Literal["full", "half"]) -> Figure | None:
     shown = metric(key)
     traces, values = [], []
     for split, (name, color, dash) in SPLITS.items():
@@ -66,12 +66,9 @@ def _learning_curve(run: RunFolder, key: str, width: Any) -> Figure | None:
         return None
     final = _final_test(run, key, shown)
     every = np.concatenate(values)
-    log = key == "loss" and wants_log(every)
     shapes, annotations = _event_marks(run.events)
     title = f"{shown.axis} (units of the target)" if key in IN_TARGET_UNITS else shown.axis
-    y_axis = axis(label(title), tickformat=shown.tick_format, type="log" if log else "linear")
-    if log:
-        y_axis["dtick"] = "D2" if every.max() < 100 * every.min() else "D1"
+    y_axis = axis(label(title), tickformat=shown.tick_format)
     return Figure(
         id=f"curve-{key.replace('_', '-')}",
         title=shown.label[0].upper() + shown.label[1:],
@@ -80,7 +77,7 @@ def _learning_curve(run: RunFolder, key: str, width: Any) -> Figure | None:
         layout=layout(updates_axis(), y_axis, shapes=shapes, annotations=annotations),
         height=360,
         width=width,
-        log_toggle=bool(every.min() > 0),
+        **log_axis(every, begins=key == "loss"),
     )
 
 
@@ -98,8 +95,8 @@ def _curve_caption(key: str, has_final: bool) -> str:
         "is better, one bit less means half as many likely candidates.",
         "subset_accuracy": "Share of samples with all labels right; higher is better. A widening gap between "
         "training and validation is overfitting.",
-        "mae": "Mean size of an error, in the target's own units; lower is better, and large errors count less "
-        "than in the RMSE.",
+        "mae": "Mean size of an error, in the target's own units; lower is better, and large errors count "
+        "less than in the RMSE.",
         "f1": "Balance of precision and recall over the labels; higher is better, 100 % is perfect.",
         "perplexity": "Among how many equally likely characters the model hesitates; lower is better.",
     }
@@ -228,7 +225,7 @@ def hyperparameters(run: RunFolder) -> tuple[list[Figure], dict[str, str]]:
             ),
             height=260,
             width="half" if len(varying) > 1 else "full",
-            log_toggle=bool(y.min() > 0),
+            **log_axis(y, begins=False),
         )
         for place, (name, x, y, epoch) in enumerate(varying)
     ]
@@ -249,13 +246,13 @@ def gradient_norm(run: RunFolder) -> Figure | None:
         data=[_line(x, y, "gradient norm", "var(--train)", Metric("gradient norm"), epoch)],
         layout=layout(
             updates_axis(),
-            axis("gradient norm ‖g‖₂", type="log" if wants_log(y) else "linear"),
+            axis("gradient norm ‖g‖₂"),
             shapes=shapes,
             annotations=annotations,
             showlegend=False,
         ),
         height=280,
-        log_toggle=bool(y.min() > 0),
+        **log_axis(y),
     )
 
 

@@ -22,8 +22,9 @@ MAX_POINTS = 2000
 class Figure:
     """One Plotly figure with what stands around it.
 
-    caption: one sentence that tells a student how to read it. log_toggle: offers a button that
-    switches the y axis between linear and logarithmic. max_width in CSS pixels.
+    caption: one sentence that tells a student how to read it. log: whether the y axis begins
+    logarithmic; a button switches it. None: no button. log_step: spacing of logarithmic ticks,
+    Plotly's "D2" (1, 2, 5) or decades. height and max_width in CSS pixels.
     """
 
     id: str
@@ -33,13 +34,14 @@ class Figure:
     layout: dict[str, Any]
     height: int = 340
     width: Literal["full", "half", "third"] = "full"
-    log_toggle: bool = False
+    log: bool | None = None
+    log_step: Literal["D2", 1] = 1
     max_width: int | None = None
 
 
 def axis(title: str, **more: Any) -> dict[str, Any]:
     return {
-        "title": {"text": title, "standoff": 10},
+        "title": {"text": title, "standoff": 10, "font": {"size": 13}},
         "gridcolor": "var(--grid)",
         "linecolor": "var(--axis)",
         "tickcolor": "var(--axis)",
@@ -71,6 +73,7 @@ def layout(x: dict[str, Any], y: dict[str, Any], **more: Any) -> dict[str, Any]:
             "align": "left",
         },
         "legend": {"orientation": "h", "x": 0, "y": 1.01, "xanchor": "left", "yanchor": "bottom"},
+        "modebar": {"bgcolor": "rgba(0,0,0,0)", "color": "var(--axis)", "activecolor": "var(--accent)"},
         "hovermode": "closest",
         "uirevision": "keep",  # a zoom survives a change of theme
         **more,
@@ -105,6 +108,12 @@ def thinned(values: np.ndarray, limit: int = MAX_POINTS) -> np.ndarray:
     return np.array(sorted(kept))
 
 
-def wants_log(values: np.ndarray, factor: float = 20.0) -> bool:
-    """A logarithmic axis reads better once positive values span more than `factor`."""
-    return len(values) > 1 and bool(values.min() > 0) and bool(values.max() > factor * values.min())
+def log_axis(values: np.ndarray, begins: bool = True) -> dict[str, Any]:
+    """Returns a Figure's `log` and `log_step` for these values: none for zeros and negatives.
+
+    begins: start logarithmic where that reads better, which is once values span a factor of 20.
+    """
+    if not len(values) or values.min() <= 0:
+        return {}
+    span = values.max() / values.min()
+    return {"log": bool(begins and span > 20), "log_step": "D2" if span < 200 else 1}

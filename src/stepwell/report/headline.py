@@ -35,7 +35,7 @@ class Headline:
 
 def headline(run: RunFolder) -> Headline:
     """Chooses the task's most telling test metric; without a test result, the last validation row's."""
-    test = {key: e for key, entry in (run.result.get("test") or {}).items() if (e := estimate(entry))}
+    test = _test_metrics(run)
     key = _chosen(run, list(test))
     if key:
         shown = metric(key)
@@ -102,7 +102,7 @@ def _meaning(run: RunFolder, key: str, result: Estimate, test: dict[str, Estimat
     if key == "r2":
         return f"On {samples} the predictions explain {percent(result.value)} of the targets' variance."
     if key == "micro_f1":
-        text = f"On {samples} that it had not seen, the network's labels reach a micro F1 of {percent(result.value)}"
+        text = f"On {samples} that it had not seen, the network reaches a micro F1 of {percent(result.value)}"
         if "subset_accuracy" in test:
             text += f"; all labels were right for {percent(test['subset_accuracy'].value)}"
         return text + "."
@@ -156,23 +156,29 @@ def _of_class(run: RunFolder, key: str) -> str:
     return ""
 
 
-def facts(run: RunFolder) -> list[tuple[str, str, str]]:
-    """Returns (name, value, small print): the other test metrics, then size and cost of the run."""
-    found: list[tuple[str, str, str]] = []
-    test = {key: e for key, entry in (run.result.get("test") or {}).items() if (e := estimate(entry))}
+Fact = tuple[str, str, str]  # name, value, small print
+
+
+def test_facts(run: RunFolder) -> list[Fact]:
+    """The test metrics beside the headline's, each with its interval."""
+    test = _test_metrics(run)
     main = _chosen(run, list(test))
+    found = []
     for key in [*in_order(run.task, list(test)), "loss"]:
         if key in test and key != main:
             shown, result = metric(key), test[key]
             between = _interval(shown, result).removeprefix(f"95{NARROW}% interval ")
-            found.append((f"test {shown.label}{_of_class(run, key)}", shown.text(result.value), between))
+            found.append((f"{shown.label}{_of_class(run, key)}", shown.text(result.value), between))
+    return found
+
+
+def run_facts(run: RunFolder) -> list[Fact]:
+    """Size and cost of the run."""
+    found: list[Fact] = []
     data = run.result.get("data") or {}
-    parts = {part: number(data.get(part)) for part in ("train", "validation", "test")}
-    if parts["train"] is not None:
-        rest = " · ".join(
-            f"{n:,.0f} {part}" for part, n in parts.items() if part != "train" and n is not None
-        )
-        found.append(("training samples", f"{parts['train']:,.0f}", rest))
+    for part in ("train", "validation", "test"):
+        if (n := number(data.get(part))) is not None:
+            found.append(("training samples" if part == "train" else f"{part} samples", f"{n:,.0f}", ""))
     if (parameters := number(run.result.get("parameters"))) is not None:
         found.append(("parameters", f"{parameters:,.0f}", ""))
     if (updates := number(run.result.get("updates"))) is not None:
@@ -182,3 +188,7 @@ def facts(run: RunFolder) -> list[tuple[str, str, str]]:
         device = (run.result.get("environment") or {}).get("device")
         found.append(("time", duration(seconds), f"on {device}" if device else ""))
     return found
+
+
+def _test_metrics(run: RunFolder) -> dict[str, Estimate]:
+    return {key: e for key, entry in (run.result.get("test") or {}).items() if (e := estimate(entry))}

@@ -8,7 +8,7 @@ import numpy as np
 
 from stepwell.report.figure import Figure, axis, label, layout, rounded, updates_axis
 from stepwell.report.run_folder import LayerHistory, RunFolder
-from stepwell.report.wording import elide_middle, power_of_ten
+from stepwell.report.wording import elide_middle, power_of_ten, significant
 
 MAX_COLUMNS = 300
 MAX_LABELS = 40
@@ -23,8 +23,8 @@ def layer_heat_maps(run: RunFolder) -> list[Figure]:
             run.layers,
             run.layers.gradient,
             id="layer-gradients",
-            title="Gradient norm by layer",
-            quantity="gradient norm ‖g‖₂",
+            title="Gradient norm ‖g‖₂ by layer",
+            quantity="gradient norm",
             caption="One row a layer, the input at the top. Rows that darken towards the top: gradients "
             "vanish on their way back. A blank row gets no gradient at all.",
         ),
@@ -32,10 +32,10 @@ def layer_heat_maps(run: RunFolder) -> list[Figure]:
             run.layers,
             run.layers.ratio,
             id="layer-updates",
-            title="Update-to-weight ratio by layer",
-            quantity="ratio ‖Δw‖₂ / ‖w‖₂",
-            caption="How far one update moves a layer, relative to its weights. Around 10⁻³ is customary; far "
-            "less hardly learns, more than 10⁻² is restless. Layers that start at zero (biases) begin high.",
+            title="Update-to-weight ratio ‖Δw‖₂ / ‖w‖₂ by layer",
+            quantity="update / weight",
+            caption="How far one update moves a layer, relative to its weights. Around 10⁻³ is customary; "
+            "far less hardly learns, more than 10⁻² is restless. Biases that start at zero begin high.",
         ),
     ]
     return [figure for figure in maps if figure]
@@ -52,6 +52,7 @@ def _heat_map(
     z[positive] = np.log10(means[positive])
     low, high = float(np.nanmin(z)), float(np.nanmax(z))
     decades = range(math.ceil(low), math.floor(high) + 1)
+    between = np.linspace(low, high, 3).tolist()
     names = layers.names
     step = math.ceil(len(names) / MAX_LABELS)
     rows = range(0, len(names), step)
@@ -73,13 +74,12 @@ def _heat_map(
                 "xgap": 0,
                 "ygap": 1 if len(names) <= MAX_LABELS else 0,
                 "colorbar": {
-                    "title": {"text": quantity, "side": "right"},
                     "thickness": 12,
                     "outlinewidth": 0,
                     **(
                         {"tickvals": list(decades), "ticktext": [power_of_ten(k) for k in decades]}
                         if len(decades) >= 2
-                        else {"tickvals": [low, high], "ticktext": [f"{10**low:.2g}", f"{10**high:.2g}"]}
+                        else {"tickvals": between, "ticktext": [significant(10**k, 2) for k in between]}
                     ),
                 },
             }

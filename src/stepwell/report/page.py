@@ -16,7 +16,7 @@ from typing import Any
 from stepwell.errors import UserError
 from stepwell.report import sections
 from stepwell.report.figure import Figure
-from stepwell.report.run_folder import read_run
+from stepwell.report.run_folder import RunFolder, read_run
 
 
 def write_report(run: Path) -> Path:
@@ -46,7 +46,7 @@ def write_report(run: Path) -> Path:
     return target
 
 
-def page(run: Any) -> str:
+def page(run: RunFolder) -> str:
     """Returns the HTML text for a RunFolder."""
     parts = [part for part in sections.all_sections(run) if part.body]
     figures = {figure.id: _json_of(figure) for part in parts for figure in part.figures}
@@ -74,7 +74,12 @@ def embedded_json(value: Any) -> str:
 
 
 def _json_of(figure: Figure) -> dict[str, Any]:
-    return {"data": figure.data, "layout": {**figure.layout, "height": figure.height}}
+    return {
+        "data": figure.data,
+        "layout": {**figure.layout, "height": figure.height},
+        "log": bool(figure.log),
+        "logStep": figure.log_step,
+    }
 
 
 def _policy(scripts: list[str]) -> str:

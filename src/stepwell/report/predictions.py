@@ -9,7 +9,7 @@ import numpy as np
 
 from stepwell.report.figure import Figure, Trace, axis, label, layout, rounded
 from stepwell.report.run_folder import RunFolder
-from stepwell.report.wording import elide_middle, percent, significant
+from stepwell.report.wording import elide_middle, significant
 
 MAX_CLASSES_NUMBERED = 30
 MAX_CLASSES_DRAWN = 200
@@ -70,7 +70,6 @@ def confusion_matrix(run: RunFolder) -> Figure | None:
             "thickness": 12,
             "outlinewidth": 0,
             "tickformat": ".0%",
-            "title": {"text": "share of the true class", "side": "right"},
         },
     }
     if n <= MAX_CLASSES_NUMBERED:
@@ -82,7 +81,7 @@ def confusion_matrix(run: RunFolder) -> Figure | None:
         id="confusion",
         title="Confusion matrix",
         caption="Rows are the true classes, columns the network's answers; colour is the share of the row. "
-        "Off the diagonal are the mistakes: a bright spot names two classes that are taken for each other.",
+        "Off the diagonal are the mistakes: a strong colour names two classes that are taken for each other.",
         data=[trace],
         layout=layout(
             axis("predicted", showgrid=False, ticks="", side="bottom", **ticks),
@@ -90,7 +89,7 @@ def confusion_matrix(run: RunFolder) -> Figure | None:
             margin={"l": 64, "r": 18, "t": 10, "b": 52},
         ),
         height=side + 110,
-        max_width=side + 330,
+        max_width=side + 380,
     )
 
 
@@ -144,7 +143,11 @@ def calibration(run: RunFolder) -> Figure | None:
         "x": rounded(given, 4),
         "y": rounded(observed, 4),
         "customdata": count.tolist(),
-        "marker": {"color": "var(--train)", "size": rounded(6 + 8 * np.sqrt(count / count.max()), 3)},
+        "marker": {
+            "color": "var(--train)",
+            "opacity": 1,
+            "size": rounded(6 + 8 * np.sqrt(count / count.max()), 3),
+        },
         "line": {"color": "var(--train)", "width": 1.5},
         "cliponaxis": False,
         "hovertemplate": "given %{x:.1%}, came true %{y:.1%}<br>%{customdata:,} answers<extra></extra>",
@@ -166,15 +169,15 @@ def calibration(run: RunFolder) -> Figure | None:
     return Figure(
         id="calibration",
         title="Is it as sure as it should be?",
-        caption="Dots below the diagonal: it came true less often than the network claimed, so it is too sure "
-        "of itself; above: too cautious." + whiskers,
+        caption="Dots below the diagonal: it came true less often than the network claimed, so it is too "
+        "sure of itself; above: too cautious." + whiskers,
         data=[_diagonal(0.0, 1.0, "perfectly calibrated"), dots],
         layout=layout(
             axis(f"probability given to {of} (%)", tickformat="~%", range=[0, 1.02]),
             axis("share that came true (%)", tickformat="~%", range=[0, 1.02]),
         ),
         height=400,
-        max_width=720,
+        max_width=760,
     )
 
 

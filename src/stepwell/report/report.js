@@ -6,9 +6,10 @@
   const config = {
     responsive: true,
     displaylogo: false,
-    modeBarButtonsToRemove: ["select2d", "lasso2d", "autoScale2d"],
-    toImageButtonOptions: { format: "svg" },
+    displayModeBar: "hover",
+    modeBarButtons: [["toImage", "zoomIn2d", "zoomOut2d", "resetScale2d"]],
   };
+  const placeOf = (id) => document.getElementById("figure-" + id);
 
   // Figures name colours as CSS variables; Plotly wants them resolved.
   function resolved(value, style, isColor) {
@@ -26,23 +27,23 @@
     return copy;
   }
 
-  function draw(id, how) {
-    const place = document.getElementById(id);
+  function draw(id) {
     const figure = figures[id];
     const style = getComputedStyle(root);
     const data = figure.data.map((trace) => resolved(trace, style, false));
     const layout = resolved(figure.layout, style, false);
     layout.dragmode = window.matchMedia("(pointer: coarse)").matches ? false : "zoom"; // a finger must be able to scroll
-    return Plotly[how](place, data, layout, { ...config, toImageButtonOptions: { format: "svg", filename: id } });
+    if (figure.log) Object.assign(layout.yaxis, { type: "log", dtick: figure.logStep });
+    return Plotly.react(placeOf(id), data, layout, { ...config, toImageButtonOptions: { format: "svg", filename: id } });
   }
 
-  function drawAll(how) {
+  function drawAll() {
     for (const id of Object.keys(figures)) {
       try {
-        draw(id, how);
+        draw(id);
       } catch (error) {
         console.error("figure " + id + " could not be drawn", error);
-        document.getElementById(id).textContent = "This figure could not be drawn.";
+        placeOf(id).textContent = "This figure could not be drawn.";
       }
     }
   }
@@ -53,7 +54,7 @@
     root.dataset.theme = name;
     themeButton.setAttribute("aria-pressed", String(name === "dark"));
     themeButton.textContent = name === "dark" ? "Light" : "Dark";
-    drawAll("react");
+    drawAll();
   }
 
   function remembered() {
@@ -75,11 +76,11 @@
 
   for (const button of document.querySelectorAll("button.log")) {
     button.addEventListener("click", () => {
-      const axis = figures[button.dataset.figure].layout.yaxis;
-      axis.type = axis.type === "log" ? "linear" : "log";
-      delete axis.range;
-      button.setAttribute("aria-pressed", String(axis.type === "log"));
-      draw(button.dataset.figure, "react");
+      const figure = figures[button.dataset.figure];
+      figure.log = !figure.log;
+      figure.layout.uirevision = String(figure.log); // a zoom of the other scale would not fit
+      button.setAttribute("aria-pressed", String(figure.log));
+      draw(button.dataset.figure);
     });
   }
 
@@ -109,12 +110,12 @@
     themeOnScreen = root.dataset.theme;
     setTheme("light");
     for (const id of Object.keys(figures)) {
-      const place = document.getElementById(id);
+      const place = placeOf(id);
       Plotly.relayout(place, { width: Math.min(place.clientWidth, 660) });
     }
   });
   window.addEventListener("afterprint", () => {
-    for (const id of Object.keys(figures)) Plotly.relayout(document.getElementById(id), { width: null, autosize: true });
+    for (const id of Object.keys(figures)) Plotly.relayout(placeOf(id), { width: null, autosize: true });
     setTheme(themeOnScreen || "light");
   });
 

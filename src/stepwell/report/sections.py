@@ -11,9 +11,9 @@ import numpy as np
 
 from stepwell.report import curves, layers, predictions
 from stepwell.report.figure import Figure
-from stepwell.report.headline import facts, headline
+from stepwell.report.headline import Fact, headline, run_facts, test_facts
 from stepwell.report.run_folder import RunFolder, number
-from stepwell.report.wording import METRICS, counted, metric, percent, plain, significant
+from stepwell.report.wording import METRICS, counted, elide_middle, metric, percent, plain, significant
 
 MAX_MISTAKES = 64
 MAX_TABLE_COLUMNS = 40
@@ -56,17 +56,17 @@ def text(value: Any) -> str:
 
 def panel(figure: Figure) -> str:
     button = ""
-    if figure.log_toggle:
-        pressed = str(figure.layout["yaxis"].get("type") == "log").lower()
+    if figure.log is not None:
+        pressed = str(figure.log).lower()
         button = (
             f'<button class="log" type="button" data-figure="{figure.id}" aria-pressed="{pressed}" '
             'title="Logarithmic y axis">log y</button>'
         )
-    size = f"height:{figure.height}px" + (f";max-width:{figure.max_width}px" if figure.max_width else "")
+    narrow = f' style="max-width:{figure.max_width}px"' if figure.max_width else ""
     title = text(figure.title)
     return (
-        f'<figure class="panel {figure.width}">\n<div class="head"><h3>{title}</h3>{button}</div>\n'
-        f'<div class="plot" id="{figure.id}" style="{size}" role="img" aria-label="{title}"></div>\n'
+        f'<figure class="panel {figure.width}"{narrow}>\n<div class="head"><h3>{title}</h3>{button}</div>\n'
+        f'<div class="plot" id="figure-{figure.id}" style="height:{figure.height}px"></div>\n'
         f"<figcaption>{text(figure.caption)}</figcaption>\n</figure>"
     )
 
@@ -106,10 +106,6 @@ def _top(run: RunFolder) -> Section:
     ]
     line = " · ".join(filter(None, kind)) or "training run"
     interval = f"<span>{text(top.interval)}</span>" if top.interval else ""
-    cells = ""
-    for name, value, small in facts(run):
-        note = f"<small>{text(small)}</small>" if small else ""
-        cells += f"<div><dt>{text(name)}</dt><dd>{text(value)}{note}</dd></div>"
     missing = "".join(f"<p>{text(sentence)}</p>" for sentence in run.missing)
     return Section(
         "top",
@@ -120,9 +116,18 @@ def _top(run: RunFolder) -> Section:
         f'<div class="result"><div><div class="value">{text(top.value)}</div>'
         f'<div class="label">{text(top.label)}{interval}</div></div>\n'
         f'<p class="summary">{text(top.summary)}</p></div>\n</header>\n'
-        + (f'<dl class="facts">{cells}</dl>\n' if cells else "")
+        + _facts("On the test set", test_facts(run))
+        + _facts("The run", run_facts(run))
         + (f'<div class="notice" role="note">{missing}</div>' if missing else ""),
     )
+
+
+def _facts(title: str, found: list[Fact]) -> str:
+    cells = ""
+    for name, value, small in found:
+        note = f"<small>{text(small)}</small>" if small else ""
+        cells += f"<div><dt>{text(name)}</dt><dd>{text(value)}{note}</dd></div>"
+    return f'<div class="facts"><h2>{title}</h2><dl>{cells}</dl></div>\n' if cells else ""
 
 
 def _name(part: Any) -> str:
@@ -134,7 +139,9 @@ def _learning_curves(run: RunFolder) -> Section:
     events = ""
     for event in run.events[:100]:
         message = f" – {text(event['message'])}" if event.get("message") else ""
-        events += f"<li>Update {text(event.get('update'))}: <b>{text(event['event'])}</b>{message}</li>"
+        at = number(event.get("update"))
+        when = f"Update {at:,.0f}: " if at is not None else ""
+        events += f"<li>{when}<b>{text(event['event'])}</b>{message}</li>"
     body = grid(figures) + (
         f'<div class="after">What happened<ul class="plain">{events}</ul></div>' if events else ""
     )
@@ -197,7 +204,7 @@ def _per_class_table(run: RunFolder) -> str:
     titles = {"support": "samples", "count": "samples", "n": "samples"}
     head = [("class", ""), *((titles.get(key) or metric(key).label, "n") for key in columns)]
     lines = [
-        f"<th>{text(name)}</th>"
+        f'<th title="{text(name)}">{text(elide_middle(name, 24))}</th>'
         + "".join(_cell(key, value) for key, value in zip(columns, values, strict=True))
         for name, values in rows
     ]

@@ -1,0 +1,276 @@
+"""The command line: one verb a function. torch is loaded by the verb that needs it, not by the help."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from stepwell.errors import Diverged, UserError
+
+app = typer.Typer(
+    name="stepwell",
+    help="Trains neural networks, tells why a run is not better, and proves which change helps.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+
+Words = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="[RECIPE.yaml] [KEY=VALUE]...", help="A recipe file and keys over it.", show_default=False),
+]
+RunPath = Annotated[str, typer.Argument(metavar="RUN", help="The run folder.", show_default=False)]
+Json = Annotated[bool, typer.Option("--json", help="Print the result as one JSON object.")]
+
+
+@app.command()
+def train(
+    words: Words = None,
+    out: Annotated[
+        str | None, typer.Option(help="Run folder (default: a new one in runs/).", show_default=False)
+    ] = None,
+    resume: Annotated[
+        str | None, typer.Option(help="Go on with an interrupted run in this folder.", show_default=False)
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Train what a recipe says; without one, an MLP on digits.
+
+    Examples: stepwell train · stepwell train data=table.csv data.target=price · stepwell train --resume runs/digits-mlp
+    """
+    from stepwell import library
+
+    if resume is not None:
+        if words or out:
+            raise UserError("--resume goes on with a run as it was begun: give no recipe, keys or --out with it")
+        result = library.resume(resume, quiet=as_json)
+        if not as_json and not result["resumed"]:
+            print(f"{resume} was finished before: there is nothing to go on with.", file=sys.stderr)
+    else:
+        path, changes = _recipe_words(words)
+        result = library.train(path, out=out, quiet=as_json, **changes)
+    if as_json:
+        _print_json(result)
+    else:
+        _print_result(result)
+
+
+@app.command()
+def evaluate(
+    run: RunPath,
+    file: Annotated[
+        str | None,
+        typer.Argument(help="Data with targets (default: the run's own test part).", show_default=False),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Measure a trained model on data with targets, with 95 % intervals."""
+    from stepwell.training.predict import evaluate_file
+
+    result = evaluate_file(run, file)
+    if as_json:
+        _print_json(result)
+    else:
+        print(f"{result['samples']} samples")
+        _print_metrics(result["test"])
+
+
+@app.command()
+def predict(
+    run: RunPath,
+    file: Annotated[str, typer.Argument(help="New data; for text, a prompt.", show_default=False)],
+    out: Annotated[
+        str | None,
+        typer.Option(help="Where to write: .csv, .tsv, .parquet, .json, .jsonl; for text .txt.", show_default=False),
+    ] = None,
+    length: Annotated[int, typer.Option(min=1, help="Text: how many characters to write.")] = 500,
+    temperature: Annotated[
+        float, typer.Option(min=0.0, help="Text: below 1 is more cautious, 0 the likeliest character.")
+    ] = 0.8,
+    seed: Annotated[int, typer.Option(min=0, help="Text: seed of the drawn characters.")] = 0,
+    as_json: Json = False,
+) -> None:
+    """Add a prediction to every row of a file, or go on from a text."""
+    from stepwell.training import files
+    from stepwell.training import predict as predicting
+
+    model = predicting.trained(run)
+    if model.task == "text":
+        path = predicting.require_writable(out, (".txt",)) if out else None
+        text = predicting.continue_text(run, file, length, temperature, seed)
+        if path is not None:
+            files.write_text(path, text)
+        if as_json:
+            _print_json({"text": text, "file": str(path) if path else None})
+        elif path is None:
+            print(text)
+        else:
+            print(f"{length} characters written to {path}")
+        return
+    path = predicting.require_writable(out, predicting.TABLES) if out else None
+    table = predicting.predict(run, file)
+    if path is not None:
+        predicting.write_table(table, path)
+    if as_json:
+        _print_json({"rows": len(table), "file": str(path) if path else None, **_rows(table, path)})
+    elif path is None:
+        print(table.write_csv(), end="")
+    else:
+        print(f"{len(table)} predictions written to {path}")
+
+
+@app.command()
+def export(
+    run: RunPath,
+    out: Annotated[str, typer.Option(help="Where to write: .safetensors, .pt2 or .onnx.", show_default=False)],
+    as_json: Json = False,
+) -> None:
+    """Write a trained model for other programs, and check that it gives the same numbers there."""
+    from stepwell.training.export import export as write
+
+    result = write(run, out)
+    if as_json:
+        _print_json(result)
+    elif "largest_difference" in result:
+        print(f"Written to {result['file']}; checked: differs from the original by {result['largest_difference']:.2g} at most.")
+    else:
+        print(f"{result['tensors']} tensors written to {result['file']}")
+
+
+@app.command()
+def report(run: RunPath, as_json: Json = False) -> None:
+    """Write (again) the page of a run, report.html."""
+    from stepwell.report.page import write_report
+
+    path = write_report(Path(run).expanduser())
+    _print_json({"report": str(path)}) if as_json else print(path)
+
+
+@app.command()
+def recipe(
+    words: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[SECTION]...", help="Only these sections or keys.", show_default=False),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """List every key of a recipe with default, range and meaning."""
+    from stepwell.recipe import describe
+    from stepwell.recipe.complaints import unknown_key
+
+    rows = describe()
+    for word in words or []:
+        if not any(row["key"] == word or row["key"].startswith(word + ".") for row in rows):
+            raise UserError(unknown_key(word))
+    if words:
+        rows = [r for r in rows if any(r["key"] == w or r["key"].startswith(w + ".") for w in words)]
+    if as_json:
+        _print_json(rows)
+        return
+    _print_keys(rows)
+
+
+def main() -> None:
+    """Runs the command line. Exit codes: 2 a mistake the user can mend, 3 diverged, 130 and 143 stopped."""
+    try:
+        app(standalone_mode=True)
+    except UserError as error:
+        _fail(str(error), 2)
+    except Diverged as error:
+        _fail(str(error), 3)
+    except BrokenPipeError:
+        # The reader (head, less) has left: nothing is wrong. Python must not complain at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        _fail(f"{where}{(error.strerror or str(error)).lower()}; nothing half written is left behind", 2)
+    except Exception as error:
+        if type(error).__name__ == "Interrupted" and hasattr(error, "signal"):
+            print(f"\n{str(error)[0].upper()}{str(error)[1:]}", file=sys.stderr)
+            sys.exit(128 + error.signal)  # type: ignore[attr-defined]
+        raise
+
+
+def _fail(sentence: str, code: int) -> None:
+    print(f"stepwell: {' '.join(sentence.split()).rstrip('.')}.", file=sys.stderr)
+    sys.exit(code)
+
+
+def _recipe_words(words: list[str] | None) -> tuple[str | None, dict[str, Any]]:
+    """A recipe file, if the first word is none of key=value, and the changes."""
+    from stepwell.recipe import parse_changes
+
+    words = list(words or [])
+    path = words.pop(0) if words and "=" not in words[0] else None
+    if path is not None and not Path(path).suffix.lower() in (".yaml", ".yml") and not Path(path).is_file():
+        raise UserError(f"'{path}' is neither a recipe file (.yaml) nor key=value: give for instance optimizer.lr=0.01")
+    return path, parse_changes(words)
+
+
+def _print_json(value: Any) -> None:
+    print(json.dumps(value, ensure_ascii=False, allow_nan=False, default=str))
+
+
+def _rows(table: Any, path: Path | None) -> dict[str, Any]:
+    return {} if path is not None else {"predictions": table.to_dicts()}
+
+
+def _print_result(result: dict[str, Any]) -> None:
+    seconds, data = result["seconds"], result["data"]
+    print(
+        f"Trained {result['parameters']:,} weights on {data['train']:,} samples of {data['name']}: "
+        f"{result['updates']:,} updates, {result['epochs']:.3g} epochs, {seconds:.1f} s."
+    )
+    if result["test"]:
+        print(f"On {data['test']:,} test samples, with 95 % intervals:")
+        _print_metrics(result["test"])
+    print(f"Report: {result['report']}")
+
+
+def _print_metrics(test: dict[str, Any]) -> None:
+    for name, entry in test.items():
+        if entry["value"] is None:
+            print(f"  {name.replace('_', ' '):<22} undefined here")
+            continue
+        interval = f"  [{_figure(name, entry['low'])}, {_figure(name, entry['high'])}]" if "low" in entry else ""
+        print(f"  {name.replace('_', ' '):<22} {_figure(name, entry['value'])}{interval}")
+
+
+_SHARES = ("accuracy", "f1", "precision", "recall")
+
+
+def _figure(name: str, value: float) -> str:
+    return f"{value:.2%}" if any(word in name for word in _SHARES) and "average" not in name else f"{value:.4g}"
+
+
+def _print_keys(rows: list[dict[str, Any]]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    # Piped into a file or a pager there is no width to keep to: one key a line, nothing folded.
+    console = Console(width=None if sys.stdout.isatty() else 200, highlight=False)
+    section = None
+    for row in rows:
+        name = row["key"].partition(".")[0]
+        if name != section:
+            if section is not None:
+                console.print(table)  # noqa: F821
+            section = name
+            table = Table(box=None, padding=(0, 2, 0, 0), show_header=section == rows[0]["key"].partition(".")[0])
+            for title, size in (("key", 26), ("default", 14), ("range", 24)):
+                table.add_column(title, min_width=size, overflow="fold")
+            table.add_column("meaning", ratio=1)
+        only = f" (only {', '.join(row['applies_to'])})" if row["applies_to"] else ""
+        table.add_row(row["key"], row["default"], row["range"], row["help"] + only)
+    console.print(table)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,34 @@
+"""What `import stepwell as sw` offers as functions: the command line's verbs for use in a program."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from stepwell.report.page import write_report
+from stepwell.training import train as training
+
+
+def train(
+    recipe: str | os.PathLike[str] | None = None, *, out: str | None = None, quiet: bool = False, **changes: Any
+) -> dict[str, Any]:
+    """Trains what a recipe says and writes the run folder with its report.
+
+    recipe: a YAML file; None is the default, an MLP on digits. changes: recipe keys over it, as
+    `train("recipe.yaml", **{"optimizer.lr": 1e-2})`. out: the run folder; default a new one in runs/.
+    Returns result.json's content, and "folder" and "report" (paths).
+
+    Raises UserError (a ValueError) in one sentence for whatever is wrong with recipe or data, and
+    Diverged (a RuntimeError) if loss or gradients stay non-finite.
+    """
+    result, folder = training.train(recipe, changes, out, quiet)
+    return {**result, "folder": str(folder), "report": str(write_report(folder))}
+
+
+def resume(folder: str | os.PathLike[str], *, quiet: bool = False) -> dict[str, Any]:
+    """Goes on with an interrupted run, bit for bit as if it had not been; "resumed" is False if it had ended."""
+    result, was_finished = training.resume(folder, quiet)
+    page = os.path.join(folder, "report.html")
+    if not was_finished or not os.path.exists(page):
+        page = str(write_report(folder))
+    return {**result, "folder": str(folder), "report": page, "resumed": not was_finished}

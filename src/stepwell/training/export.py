@@ -1,0 +1,86 @@
+"""Writes a trained network for other programs, and checks that it gives the same numbers there."""
+
+from __future__ import annotations
+
+import warnings
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from stepwell.errors import UserError
+from stepwell.nn.network import Predictor
+from stepwell.training import checkpoint, files
+from stepwell.training.model_file import Trained
+from stepwell.training.predict import require_writable, trained
+
+ENDINGS = (".safetensors", ".pt2", ".onnx")
+
+
+def export(run: str | Path, out: str | Path) -> dict[str, Any]:
+    """Writes the run's network to `out`: .safetensors (weights), .pt2 (torch.export) or .onnx.
+
+    .pt2 and .onnx take raw inputs (batch of any size) and return probabilities or values in the
+    target's own units, as `predict` does. They are run once and compared with the original; what was
+    compared is returned: {"file", "inputs", "largest_difference"}.
+    """
+    path = require_writable(out, ENDINGS)
+    if path.suffix == ".onnx":
+        missing = [name for name in ("onnx", "onnxscript", "onnxruntime") if find_spec(name) is None]
+        if missing:
+            raise UserError(f"ONNX needs the package {missing[0]}: pip install 'stepwell[onnx]'")
+    model = trained(run)
+    if path.suffix == ".safetensors":
+        about = {"classes": model.classes, "targets": model.targets, "preparation": model.preparation}
+        checkpoint.write(path, model.network.state_dict(), about)
+        return {"file": str(path), "tensors": len(model.network.state_dict())}
+    module, x = Predictor(model.network).eval(), _example(model)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch.export warns of its own deprecations
+        batch = torch.export.Dim("batch", min=1, max=1 << 20)
+        program = torch.export.export(module, (x,), dynamic_shapes={"x": {0: batch}})
+        write = _write_onnx if path.suffix == ".onnx" else _write_pt2
+        files.write_atomically(path, lambda temporary: write(program, temporary))
+    run_again = _run_onnx if path.suffix == ".onnx" else _run_pt2
+    differences = []
+    for inputs in (x, x[:1], torch.cat([x, x, x])):
+        with torch.no_grad():
+            differences.append(float((module(inputs) - run_again(path, inputs)).abs().max()))
+    worst, scale = max(differences), float(module(x).detach().abs().max())
+    if not worst <= 1e-4 * max(scale, 1.0):
+        path.unlink()
+        raise UserError(f"{path}: the exported model differs by {worst:.3g} from the original and was removed")
+    return {"file": str(path), "inputs": [list(x.shape[1:]), str(x.dtype)], "largest_difference": worst}
+
+
+def _example(model: Trained) -> Tensor:
+    """Inputs of the right shape and type, drawn from a generator of their own."""
+    generator = torch.Generator().manual_seed(0)
+    if model.kind == "text":
+        return torch.randint(0, len(model.classes), (3, *model.input_shape), generator=generator)
+    x = torch.randn(3, *model.input_shape, generator=generator)
+    offset, scale = model.network.input_offset, model.network.input_scale
+    return (x - offset) / scale
+
+
+def _write_pt2(program: Any, path: Path) -> None:
+    with open(path, "wb") as file:
+        torch.export.save(program, file)
+
+
+def _run_pt2(path: Path, x: Tensor) -> Tensor:
+    return torch.export.load(str(path)).module()(x)
+
+
+def _write_onnx(program: Any, path: Path) -> None:
+    torch.onnx.export(program, f=str(path), dynamo=True, external_data=False, verbose=False)
+
+
+def _run_onnx(path: Path, x: Tensor) -> Tensor:
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    name = session.get_inputs()[0].name
+    return torch.from_numpy(session.run(None, {name: x.numpy()})[0])

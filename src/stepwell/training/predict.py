@@ -1,0 +1,145 @@
+"""Predictions for new files, and text that goes on from a prompt."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from stepwell.data import sources
+from stepwell.data.dataset import Inputs, Part
+from stepwell.data.text import decode
+from stepwell.errors import UserError
+from stepwell.nn import losses
+from stepwell.nn.network import Network
+from stepwell.training import evaluate, files, metrics, model_file
+from stepwell.training.model_file import Trained
+from stepwell.training.run_folder import existing
+
+TABLES = (".csv", ".tsv", ".parquet", ".json", ".jsonl")
+
+
+def trained(run: str | Path) -> Trained:
+    """The trained network of a run folder."""
+    folder = existing(run)
+    return model_file.load(folder.model_file, folder.recipe())
+
+
+def predict(run: str | Path, file: str | Path) -> Any:
+    """Returns the file's rows in order, as a polars DataFrame, with what the model says of each.
+
+    Classes: a column `prediction` (class names) and a column `probability_CLASS` for each class.
+    Several labels: `prediction` lists those above one half. Regression: `prediction`, for several
+    targets `prediction_TARGET`.
+    """
+    model = trained(run)
+    if model.task == "text":
+        raise UserError("this run is of text: `predict` goes on from the file's text, write it to a .txt file")
+    new = sources.read_new(model.preparation, str(file))
+    outputs = torch.cat(list(_outputs(model.network, new.inputs))) if len(new.inputs) else torch.empty(0, 1)
+    return new.table.with_columns(**columns(model, outputs.numpy()))
+
+
+def _outputs(network: Network, inputs: Inputs) -> Any:
+    with torch.no_grad():
+        for index in evaluate.slices(len(inputs), inputs.shape, network.kind):
+            yield network.predict(inputs.gather(index))
+
+
+def columns(model: Trained, outputs: np.ndarray) -> dict[str, Any]:
+    """The columns of predictions by name."""
+    import polars
+
+    if model.task == "regression":
+        if outputs.shape[1] == 1:
+            return {"prediction": polars.Series(outputs[:, 0])}
+        return {
+            f"prediction_{t}": polars.Series(v) for t, v in zip(model.targets, outputs.T, strict=True)
+        }
+    if model.task == "multi-label":
+        names = [", ".join(c for c, yes in zip(model.classes, row, strict=True) if yes) for row in outputs > 0.5]
+    else:
+        names = [model.classes[k] for k in outputs.argmax(1)]
+    found = {"prediction": polars.Series(names, dtype=polars.String)}
+    for name, column in zip(model.classes, outputs.T, strict=True):
+        found[f"probability_{name}"] = polars.Series(np.ascontiguousarray(column))
+    return found
+
+
+def write_table(table: Any, path: Path) -> None:
+    """Writes a polars DataFrame as CSV, TSV, Parquet, JSON or JSON lines, by the path's ending."""
+    writers = {
+        ".csv": lambda to: table.write_csv(to),
+        ".tsv": lambda to: table.write_csv(to, separator="\t"),
+        ".parquet": lambda to: table.write_parquet(to),
+        ".json": lambda to: table.write_json(to),
+        ".jsonl": lambda to: table.write_ndjson(to),
+    }
+    files.write_atomically(path, writers[path.suffix.lower()])
+
+
+def require_writable(out: str | Path, kinds: tuple[str, ...]) -> Path:
+    """Refuses a place that cannot be written before any work is done for it."""
+    path = Path(out).expanduser()
+    if path.suffix.lower() not in kinds:
+        raise UserError(f"--out {out}: give a file ending in {', '.join(kinds)}")
+    if not path.parent.is_dir():
+        raise UserError(f"--out {out}: there is no folder {path.parent}")
+    return path
+
+
+def continue_text(
+    run: str | Path, prompt: str | Path, length: int = 500, temperature: float = 0.8, seed: int = 0
+) -> str:
+    """Returns the prompt file's text and `length` more characters drawn from the model.
+
+    temperature: divides the logits; 0 takes the likeliest character each time.
+    """
+    model = trained(run)
+    if model.task != "text":
+        raise UserError(f"{run} is not a run of text: --length and --temperature are for text")
+    tokens = sources.read_new(model.preparation, str(prompt)).inputs.gather(torch.tensor([0]))
+    return decode(generate(model.network, tokens, model.input_shape[0], length, temperature, seed)[0], model.preparation)
+
+
+@torch.no_grad()
+def generate(
+    network: Network, tokens: Tensor, context: int, length: int, temperature: float, seed: int
+) -> Tensor:
+    """Appends `length` characters to tokens (1, n), each drawn given the `context` characters before it."""
+    generator = torch.Generator().manual_seed(seed)
+    network.eval()
+    for _ in range(length):
+        logits = network(tokens[:, -context:])[:, -1]  # (1, V)
+        logits[:, 0] = -torch.inf  # number 0 stands for characters that training has not seen
+        if temperature == 0:
+            following = logits.argmax(-1, keepdim=True)
+        else:
+            following = torch.multinomial((logits / temperature).softmax(-1), 1, generator=generator)
+        tokens = torch.cat([tokens, following], 1)
+    return tokens
+
+
+def evaluate_file(run: str | Path, file: str | Path | None) -> dict[str, Any]:
+    """Every metric with its 95 % interval on a file with targets; without one, on the run's own test part."""
+    folder = existing(run)
+    model = trained(run)
+    recipe = folder.recipe()
+    if file is None:
+        data = sources.load(recipe.data)
+        part = data.test if len(data.test) else data.validation
+    else:
+        new = sources.read_new(model.preparation, str(file), True)
+        if new.targets is None:
+            raise UserError(f"{file}: it has no targets to compare with")
+        part = Part(new.inputs, new.targets, torch.arange(len(new.inputs)))
+    if not len(part):
+        raise UserError("there is nothing to evaluate on: the test part is empty; name a file")
+    loss = losses.build(recipe.loss, model.task)
+    found = evaluate.predictions(model.network, loss, part, torch.device("cpu"))
+    names = model.targets if model.task == "regression" else model.classes
+    test = metrics.full(model.task, found.outputs, found.targets, found.loss, names, recipe.seed)
+    return {"task": model.task, "samples": len(part), "test": test}

@@ -390,7 +390,7 @@ def _probe(archive: Archive, names: list[str], size: int | None) -> Decoder:
             turned = image.getexif().get(0x0112, 1) in (5, 6, 7, 8)  # EXIF orientation: lies on its side
         except Exception as error:
             raise _damaged(archive.where(name), error) from error
-        measures = image.size[::-1] if turned else image.size
+        measures = (image.height, image.width) if turned else (image.width, image.height)
         if name == names[0]:
             decoder.width, decoder.height = measures
         elif measures != (decoder.width, decoder.height):
@@ -490,7 +490,7 @@ def _progress(total: int) -> Iterator[Callable[[int], None]]:
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    begun, done, said = time.monotonic(), 0, False
+    begun, done, said, terminal = time.monotonic(), 0, False, sys.stderr.isatty()
     columns = (TextColumn("decoding images"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     bar = Progress(*columns, console=Console(stderr=True), transient=True)
     task = bar.add_task("", total=total)
@@ -499,14 +499,13 @@ def _progress(total: int) -> Iterator[Callable[[int], None]]:
         nonlocal done, said
         done += count
         if time.monotonic() - begun >= _SECONDS_BEFORE_PROGRESS:
-            if not said and sys.stderr.isatty():
-                bar.start()
-            elif not said:
-                print(f"decoding {total} images", file=sys.stderr)
-            said = True
+            if not said:
+                said = True
+                bar.start() if terminal else print(f"decoding {total} images", file=sys.stderr)
             bar.update(task, completed=done)
 
     try:
         yield advance
     finally:
-        bar.stop()
+        if said and terminal:
+            bar.stop()

@@ -65,7 +65,8 @@ class Layout:
     """
 
     def __init__(self, kind: Kind, raw: tuple[int, ...], order: str, pixels: bool) -> None:
-        self.kind, self.raw, self.order, self.pixels = kind, raw, order, pixels
+        self.kind: Kind = kind
+        self.raw, self.order, self.pixels = raw, order, pixels
         if order == "HW":
             self.shape = (1, *raw)
         elif order == "HWC":

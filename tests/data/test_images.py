@@ -1,0 +1,348 @@
+"""Image folders and archives, against arrays that were saved losslessly."""
+
+from __future__ import annotations
+
+import io
+import os
+import shutil
+import tarfile
+import zipfile
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from stepwell.data import images
+from stepwell.data.dataset import DataSet, standardization
+from stepwell.data.images import DecodedImages, ImageData, ImageFiles, load, read_new
+from stepwell.errors import UserError
+
+RNG = np.random.default_rng(0)
+CLASSES = ("cat", "dog", "öwl")
+
+
+def picture(height=6, width=8, channels=3) -> np.ndarray:
+    return RNG.integers(0, 256, (height, width, channels), dtype=np.uint8)
+
+
+def save(path, array: np.ndarray, **options) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(array.squeeze()).save(path, **options)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Ten pictures a class, CLASS/N.png; their pixels by name are in `folder.pixels`."""
+
+    def make(root="pets", classes=CLASSES, count=10, **shape) -> dict[str, np.ndarray]:
+        pixels = {f"{name}/{n:02}.png": picture(**shape) for name in classes for n in range(count)}
+        for name, array in pixels.items():
+            save(tmp_path / root / name, array)
+        return pixels
+
+    return make
+
+
+def check(data: DataSet, pixels: dict[str, np.ndarray]) -> None:
+    """Every picture is in one part, with its pixels, channels first, and its class."""
+    seen = []
+    for part in (data.train, data.validation, data.test):
+        assert isinstance(part.inputs, DecodedImages | ImageFiles)
+        values, labels = part.gather(torch.arange(len(part)))
+        assert values.dtype == torch.uint8 and values.is_contiguous()
+        for i, file in enumerate(part.inputs.files):
+            name = "/".join(file.split("/")[-2:])
+            np.testing.assert_array_equal(values[i].permute(1, 2, 0), pixels[name])
+            assert data.classes[int(labels[i])] == name.split("/")[0]
+            seen.append((int(part.rows[i]), file))
+    assert [row for row, _ in sorted(seen)] == list(range(len(pixels)))
+    assert [file for _, file in sorted(seen)] == sorted(file for _, file in seen)
+
+
+@pytest.mark.parametrize("in_memory", [True, False])
+@pytest.mark.parametrize("workers", [1, 3])
+def test_class_folders_are_split(folder, tmp_path, in_memory, workers):
+    """Every picture once, statistics from training; memory, files and threads make no difference."""
+    pixels = folder()
+    data = load(ImageData(name=str(tmp_path / "pets"), in_memory=in_memory, workers=workers))
+    check(data, pixels)
+    assert data.train.inputs.resident == in_memory
+    assert (data.kind, data.task, data.classes, data.input_shape) == (
+        "image",
+        "multi-class",
+        ["cat", "dog", "öwl"],
+        (3, 6, 8),
+    )
+    shift, scale = standardization(data.train.inputs.gather(torch.arange(len(data.train))), (0, 2, 3))
+    torch.testing.assert_close(data.input_shift, shift)
+    torch.testing.assert_close(data.input_scale, scale)
+    order = torch.randperm(len(data.train))
+    assert torch.equal(data.train.gather(order)[0], data.train.gather(torch.arange(len(order)))[0][order])
+
+
+@pytest.mark.parametrize("kind", ["folder", "zip", "deflated", "tar", "tar.gz", "tar.xz"])
+@pytest.mark.parametrize("wrapper", ["", "a/b/"])
+def test_archives_hold_what_the_folder_holds(folder, tmp_path, monkeypatch, kind, wrapper):
+    """train/ and val/ in any container, folders around them skipped, hidden and other files left out."""
+    monkeypatch.setenv("STEPWELL_CACHE", str(tmp_path / "cache"))
+    root = f"root/{wrapper}"
+    pixels = folder(root + "train", count=6)
+    pixels |= {k.replace("/", "/v"): v for k, v in folder(root + "val", count=0).items()}
+    for n in range(3):
+        for name in CLASSES:
+            pixels[f"{name}/v{n}.png"] = picture()
+            save(tmp_path / root / "val" / name / f"v{n}.png", pixels[f"{name}/v{n}.png"])
+    (tmp_path / root / "train" / "cat" / "notes.txt").write_text("not an image")
+    (tmp_path / root / "train" / "cat" / "._00.png").write_text("hidden")
+    path = tmp_path / "root"
+    if kind in ("zip", "deflated"):
+        path = tmp_path / "pets.zip"
+        with zipfile.ZipFile(
+            path, "w", zipfile.ZIP_DEFLATED if kind == "deflated" else zipfile.ZIP_STORED
+        ) as z:
+            for here, _, files in os.walk(tmp_path / "root"):
+                for name in files:
+                    z.write(f"{here}/{name}", os.path.relpath(f"{here}/{name}", tmp_path / "root"))
+    elif kind != "folder":
+        path = tmp_path / f"pets.{kind}"
+        with tarfile.open(path, f"w:{kind[4:]}") as tar:  # pyright: ignore[reportArgumentType, reportCallIssue]
+            tar.add(tmp_path / "root", ".")
+    if kind != "folder":
+        shutil.rmtree(tmp_path / "root")
+    for in_memory in (True, False):
+        data = load(ImageData(name=str(path), in_memory=in_memory))
+        check(data, pixels)
+        assert len(data.validation) == 9
+        assert data.notes == ["1 files that are not images are left out", "1 hidden files are left out"]
+
+
+def test_fingerprint_and_split_follow_from_content_and_seed(folder, tmp_path):
+    """Same folder, same fingerprint and rows; another file, another fingerprint."""
+    folder()
+    config = ImageData(name=str(tmp_path / "pets"))
+    a, b = load(config), load(config)
+    assert a.fingerprint == b.fingerprint and torch.equal(a.test.rows, b.test.rows)
+    assert not torch.equal(a.test.rows, load(config.model_copy(update={"split_seed": 1})).test.rows)
+    save(tmp_path / "pets" / "cat" / "new.png", picture())
+    assert load(config).fingerprint != a.fingerprint
+
+
+def test_grey_pictures_have_one_channel(folder, tmp_path):
+    """All grey: one channel. A coloured one that the probe misses: three, in memory and from files."""
+    pixels = folder(channels=1, count=50)
+    data = load(ImageData(name=str(tmp_path / "pets")))
+    assert data.input_shape == (1, 6, 8) and data.preparation["mode"] == "L"
+    check(data, pixels)
+    for in_memory in (True, False):
+        name = data.train.inputs.files[1]  # pyright: ignore[reportAttributeAccessIssue]
+        pixels[name] = picture()
+        save(tmp_path / "pets" / name, pixels[name])
+        grey = {k: np.broadcast_to(v, (6, 8, 3)) for k, v in pixels.items()}
+        check(load(ImageData(name=str(tmp_path / "pets"), in_memory=in_memory)), grey)
+
+
+def decoded(path, size=None, mode="RGB", height=6, width=8) -> torch.Tensor:
+    channels = 1 if mode == "L" else 3
+    preparation = {"classes": ["a", "b"], "shape": [channels, height, width], "size": size, "mode": mode}
+    return read_new(preparation, str(path), targets=False).inputs.gather(torch.tensor([0]))[0]
+
+
+def test_orientation_is_honoured(tmp_path):
+    """A camera's picture that says that it lies on its side is turned, scaled or not."""
+    upright = picture(48, 32) // 8 + np.arange(48, dtype=np.uint8)[:, None, None] * 4
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be turned by 90 degrees clockwise
+    lying = np.rot90(upright, 1)
+    for name in ("a.png", "a.tif", "a.jpg"):
+        Image.fromarray(lying).save(tmp_path / name, exif=exif, quality=100, subsampling=0)
+        found = decoded(tmp_path / name, height=48, width=32).permute(1, 2, 0).numpy()
+        assert np.abs(found.astype(int) - upright).max() <= (8 if name == "a.jpg" else 0)
+    for name in ("x/a/1.jpg", "x/a/2.jpg", "x/a/3.jpg", "x/b/1.jpg", "x/b/2.jpg", "x/b/3.jpg"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(lying).save(tmp_path / name, exif=exif)
+    assert load(ImageData(name=str(tmp_path / "x"), in_memory=False)).input_shape == (3, 48, 32)
+
+
+@pytest.mark.parametrize("mode", ["L", "RGB"])
+def test_unusual_pixels(tmp_path, mode):
+    """Transparency shows white, 16 bits become 8, palettes and CMYK colours, animations a first frame."""
+    rgb, white = picture(), np.full((6, 8, 3), 255, np.uint8)
+    half = np.concatenate([rgb, np.zeros((6, 8, 1), np.uint8)], 2)
+    half[:3, :, 3] = 255
+    Image.fromarray(half).save(tmp_path / "clear.png")
+    Image.fromarray((rgb[..., 0].astype(np.uint16) << 8) + 77).save(tmp_path / "deep.png")
+    Image.fromarray(white - rgb).convert("CMYK").save(tmp_path / "print.tif")
+    frames = [Image.fromarray(np.full((6, 8), level, np.uint8)) for level in (40, 200)]
+    frames[0].save(tmp_path / "moving.gif", save_all=True, append_images=frames[1:])
+    Image.fromarray(rgb).quantize(256).save(tmp_path / "palette.png")
+    truth = {
+        "clear.png": np.where(half[..., 3:] > 0, rgb, white),
+        "deep.png": np.repeat(rgb[..., :1], 3, 2),
+        "print.tif": white - rgb,
+        "moving.gif": np.full((6, 8, 3), 40, np.uint8),
+        "palette.png": rgb,
+    }
+    for name, expected in truth.items():
+        expected = np.asarray(Image.fromarray(expected).convert(mode)).reshape(6, 8, -1)
+        found = decoded(tmp_path / name, mode=mode).permute(1, 2, 0).numpy()
+        assert np.abs(found.astype(int) - expected).max() <= (2 if name == "palette.png" else 0), name
+
+
+def test_scaling_crops_the_longer_side(tmp_path):
+    """data.size brings any measures to a square, the middle kept, without distortion."""
+    wide = np.zeros((40, 120, 3), np.uint8)
+    wide[:, 40:80] = (200, 100, 50)
+    for name in ("wide.png", "wide.jpg"):
+        save(tmp_path / name, wide, quality=100, subsampling=0)
+        found = decoded(tmp_path / name, size=8, height=8, width=8)[:, 1:-1, 1:-1]
+        assert (found - torch.tensor([200, 100, 50])[:, None, None]).abs().max() <= 3
+    for n, shape in enumerate([(30, 40), (50, 20), (8, 8)] * 4):
+        save(tmp_path / "mixed" / "ab"[n % 2] / f"{n}.png", picture(*shape))
+    data = load(ImageData(name=str(tmp_path / "mixed"), size=8))
+    assert data.input_shape == (3, 8, 8) and data.preparation["size"] == 8
+
+
+def test_new_pictures_are_read_as_in_training(folder, tmp_path):
+    """A flat folder, class folders with targets, an archive and one file; rows by file name."""
+    folder()
+    preparation = load(ImageData(name=str(tmp_path / "pets"))).preparation
+    pixels = folder("new", classes=("öwl", "cat"), count=3)
+    new = read_new(preparation, str(tmp_path / "new"), targets=True)
+    assert new.table["file"].to_list() == sorted(pixels)
+    assert new.targets is not None and new.targets.tolist() == [0, 0, 0, 2, 2, 2]
+    values = new.inputs.gather(torch.arange(6)).permute(0, 2, 3, 1)
+    np.testing.assert_array_equal(values, [pixels[name] for name in sorted(pixels)])
+    flat = read_new(preparation, str(tmp_path / "new" / "cat"), targets=False)
+    assert flat.table["file"].to_list() == ["00.png", "01.png", "02.png"] and flat.targets is None
+    one = read_new(preparation, str(tmp_path / "new" / "cat" / "01.png"), targets=False)
+    assert one.table["file"].to_list() == ["01.png"]
+    assert torch.equal(one.inputs.gather(torch.tensor([0]))[0], new.inputs.gather(torch.tensor([1]))[0])
+    with pytest.raises(UserError, match=r"not in a folder named after a class"):
+        read_new(preparation, str(tmp_path / "new" / "cat"), targets=True)
+    save(tmp_path / "new" / "cat" / "99.png", picture(5, 5))
+    with pytest.raises(UserError, match=r"99.png: the image is 5 × 5 pixels, but the training images 8 × 6"):
+        read_new(preparation, str(tmp_path / "new"), targets=False)
+
+
+def _cut(root):
+    file = root / "dog" / "03.png"
+    file.write_bytes(file.read_bytes()[:100])
+
+
+def _bomb(root):
+    Image.new("1", (20000, 20000)).save(root / "dog" / "03.png")
+
+
+def _keep_one_class(root):
+    for name in ("dog", "öwl"):
+        shutil.rmtree(root / name)
+
+
+def _into_test(root):
+    (root / "train").mkdir()
+    for name in CLASSES:
+        (root / name).rename(root / "train" / name)
+    save(root / "test" / "rat" / "0.png", picture())
+
+
+def _flat(root):
+    for name in CLASSES:
+        shutil.rmtree(root / name)
+    save(root / "0.png", picture())
+
+
+CASES = {
+    "cut short": (_cut, "pets/dog/03.png: the image is damaged or cut short"),
+    "no image": (lambda r: (r / "cat" / "00.png").write_text("x"), "pets/cat/00.png: the image is damaged"),
+    "empty file": (lambda r: (r / "cat" / "00.png").write_text(""), "cat/00.png: the image is damaged"),
+    "bomb": (_bomb, "pets/dog/03.png: the image claims more than"),
+    "mixed": (lambda r: save(r / "dog" / "03.png", picture(5, 5)), "the image is 5 × 5 pixels, but"),
+    "empty class": (lambda r: (r / "rat").mkdir(), "pets/rat: there are no images in this class folder"),
+    "one class": (_keep_one_class, "one class only ('cat')"),
+    "new class in test": (_into_test, "test/rat/0.png: the test part has class 'rat'"),
+    "flat": (_flat, "have no class folders"),
+    "nothing": (lambda r: [shutil.rmtree(r / name) for name in CLASSES], "there are no images in it"),
+    "missing": (lambda r: shutil.rmtree(r), "no such file or folder"),
+}
+
+
+@pytest.mark.parametrize("in_memory", [True, False])
+@pytest.mark.parametrize("case", CASES)
+@pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
+def test_bad_folders_are_refused(folder, tmp_path, case, in_memory):
+    """One sentence that names the file or folder; from files at the latest when the image is fetched."""
+    folder()
+    spoil, said = CASES[case]
+    spoil(tmp_path / "pets")
+    with pytest.raises(UserError) as refused:
+        load(ImageData(name=str(tmp_path / "pets"), in_memory=in_memory, workers=2)).train.gather(
+            torch.arange(18)
+        )
+        if case == "cut short":  # which part holds it is chance
+            data = load(ImageData(name=str(tmp_path / "pets"), in_memory=in_memory))
+            for part in (data.validation, data.test):
+                part.inputs.gather(torch.arange(len(part)))
+    assert said in str(refused.value)
+
+
+def test_mixed_sizes_name_two_files_and_the_remedy(folder, tmp_path):
+    """The message says both files, both sizes and data.size."""
+    folder()
+    save(tmp_path / "pets" / "dog" / "03.png", picture(5, 7))
+    with pytest.raises(UserError, match=r"dog/03.png.* 7 × 5 .*/\d\d.png 8 × 6; .* data.size=32"):
+        load(ImageData(name=str(tmp_path / "pets")))
+
+
+def test_damaged_archives_are_refused(folder, tmp_path, monkeypatch):
+    """Zips and tars that are cut short, and files that are neither."""
+    monkeypatch.setenv("STEPWELL_CACHE", str(tmp_path / "cache"))
+    folder()
+    shutil.make_archive(str(tmp_path / "a"), "zip", tmp_path / "pets")
+    shutil.make_archive(str(tmp_path / "b"), "tar", tmp_path / "pets")
+    shutil.make_archive(str(tmp_path / "c"), "xztar", tmp_path / "pets")
+    for name in ("a.zip", "b.tar", "c.tar.xz"):
+        path = tmp_path / name
+        path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    (tmp_path / "d.zip").write_bytes(os.urandom(1000))
+    for name in ("a.zip", "b.tar", "c.tar.xz", "d.zip"):
+        with pytest.raises(UserError, match=name):
+            load(ImageData(name=str(tmp_path / name)))
+    assert not (tmp_path / "cache").exists() or not list((tmp_path / "cache").iterdir())
+
+
+def test_one_line_where_decoding_takes_long(folder, tmp_path, monkeypatch, capsys):
+    """Off a terminal the bar is a single line on stderr, and nothing at all when it is quick."""
+    folder()
+    load(ImageData(name=str(tmp_path / "pets")))
+    assert capsys.readouterr().err == ""
+    monkeypatch.setattr(images, "_SECONDS_BEFORE_PROGRESS", 0)
+    load(ImageData(name=str(tmp_path / "pets"), workers=1))
+    assert capsys.readouterr() == ("", "decoding 30 images\n")
+
+
+def test_statistics_of_many_files_are_a_sample(folder, tmp_path, monkeypatch):
+    """Where not all images are in memory, evenly spread ones stand for all, and a note says so."""
+    pixels = folder()
+    monkeypatch.setattr(images, "STATISTICS_FROM", 5)
+    data = load(ImageData(name=str(tmp_path / "pets"), in_memory=False))
+    files = data.train.inputs.files  # pyright: ignore[reportAttributeAccessIssue]
+    some = [pixels[files[i]] for i in np.linspace(0, len(files) - 1, 5).round().astype(int)]
+    assert data.input_shift is not None
+    np.testing.assert_allclose(data.input_shift.flatten(), np.mean(some, (0, 1, 2)), rtol=1e-5)
+    assert "those of 5 training images" in data.notes[0]
+
+
+def test_bytes_of_a_member_are_those_of_the_file(tmp_path):
+    """A damaged zip member is named, not the whole archive."""
+    raw = io.BytesIO()
+    Image.fromarray(picture()).save(raw, "png")
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as file:
+        for name in ("a/0.png", "a/1.png", "a/2.png", "b/0.png", "b/1.png", "b/2.png"):
+            file.writestr(name, raw.getvalue())
+        offset = file.getinfo("b/1.png").header_offset + 60
+    whole = bytearray((tmp_path / "a.zip").read_bytes())
+    whole[offset] ^= 255
+    (tmp_path / "a.zip").write_bytes(whole)
+    with pytest.raises(UserError, match=r"a.zip: 'b/1.png' in the zip archive is damaged"):
+        load(ImageData(name=str(tmp_path / "a.zip")))

@@ -1,0 +1,256 @@
+"""Arrays from .npz files, against the arrays that were written."""
+
+from __future__ import annotations
+
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import polars
+import pytest
+import torch
+
+from stepwell.data import npz
+from stepwell.data.dataset import DataSet, Part, TensorInputs, standardization
+from stepwell.data.npz import NpzData, load, read_new
+from stepwell.errors import UserError
+
+RNG = np.random.default_rng(0)
+X = RNG.normal(3, 2, (60, 4))
+Y = np.arange(60) % 3
+PIXELS = RNG.integers(0, 256, (60, 5, 7, 3), dtype=np.uint8)
+
+
+@pytest.fixture
+def save(tmp_path):
+    def save(compress=False, name="data.npz", **arrays):
+        path = tmp_path / name
+        (np.savez_compressed if compress else np.savez)(path, **arrays)
+        return str(path)
+
+    return save
+
+
+def values(part: Part) -> torch.Tensor:
+    return part.gather(torch.arange(len(part)))[0]
+
+
+def parts(data: DataSet) -> list[Part]:
+    return [data.train, data.validation, data.test]
+
+
+def test_split_off_parts_hold_every_row_once(save):
+    """x and y alone: three disjoint parts with the rows that `rows` names, statistics from training."""
+    data = load(NpzData(name=save(x=X, y=Y)))
+    assert sorted(torch.cat([part.rows for part in parts(data)]).tolist()) == list(range(60))
+    for part in parts(data):
+        torch.testing.assert_close(values(part), torch.tensor(X[part.rows.numpy()]).float())
+        assert part.targets.tolist() == Y[part.rows.numpy()].tolist()
+    assert [len(part) for part in parts(data)] == [41, 7, 12]
+    assert (data.kind, data.task, data.classes, data.outputs) == (
+        "features",
+        "multi-class",
+        ["0", "1", "2"],
+        3,
+    )
+    train = X[data.train.rows.numpy()]
+    torch.testing.assert_close(data.input_shift, torch.tensor(train.mean(0)).float())
+    torch.testing.assert_close(data.input_scale, torch.tensor(1 / train.std(0)).float())
+
+
+def test_parts_of_the_file_are_kept(save):
+    """With x_test and x_validation nothing is split off; with x_test alone only validation is."""
+    arrays = {"x_train": X[:40], "y_train": Y[:40], "x_test": X[40:50], "y_test": Y[40:50]}
+    both = load(NpzData(name=save(**arrays, x_val=X[50:], y_val=Y[50:])))
+    for part, rows in zip(parts(both), (slice(0, 40), slice(50, 60), slice(40, 50)), strict=True):
+        torch.testing.assert_close(values(part), torch.tensor(X[rows]).float())
+    one = load(NpzData(name=save(**arrays)))
+    assert [len(part) for part in parts(one)] == [34, 6, 10]
+    torch.testing.assert_close(values(one.test), torch.tensor(X[40:50]).float())
+    assert one.test.rows.tolist() == list(range(10))
+
+
+@pytest.mark.parametrize(
+    ("x", "kind", "shape", "dtype"),
+    [
+        (X[:, 0], "features", (1,), torch.float32),
+        (X.astype(">f8"), "features", (4,), torch.float32),
+        (np.asfortranarray(X), "features", (4,), torch.float32),
+        (PIXELS[:, 0, :, 0], "features", (7,), torch.float32),
+        (PIXELS[..., 0], "image", (1, 5, 7), torch.uint8),
+        (PIXELS, "image", (3, 5, 7), torch.uint8),
+        (PIXELS.transpose(0, 3, 1, 2), "image", (3, 5, 7), torch.uint8),
+        (RNG.random((60, 9, 9)), "image", (1, 9, 9), torch.float32),
+        (PIXELS / 255, "image", (3, 5, 7), torch.float32),
+        (RNG.random((60, 20, 3)), "sequence", (20, 3), torch.float32),
+    ],
+)
+@pytest.mark.parametrize("bound", [0, 2**30])
+def test_shape_and_type_say_the_kind(save, monkeypatch, x, kind, shape, dtype, bound):
+    """Features, images channel first, sequences; the same from memory and from disk."""
+    monkeypatch.setattr(npz, "MAP_BYTES_FROM", bound)
+    data = load(NpzData(name=save(x=x, y=Y)))
+    assert (data.kind, data.input_shape) == (kind, shape)
+    channels_first = np.moveaxis(x, 3, 1) if x.ndim == 4 and x.shape[3] == 3 else x
+    for part in parts(data):
+        assert part.inputs.resident == (bound > 0)
+        expected = torch.from_numpy(channels_first[part.rows.numpy()].astype(float)).reshape(-1, *shape)
+        assert values(part).dtype == dtype
+        torch.testing.assert_close(values(part), expected.to(dtype))
+    axes = {"features": (0,), "image": (0, 2, 3), "sequence": (0, 1)}[kind]
+    shift, scale = standardization(values(data.train), axes)
+    torch.testing.assert_close(data.input_shift, shift)
+    torch.testing.assert_close(data.input_scale, scale)
+
+
+@pytest.mark.parametrize("compress", [False, True])
+def test_large_arrays_stay_on_disk(save, tmp_path, monkeypatch, compress):
+    """Stored members are mapped inside the zip, compressed ones through one file in the cache."""
+    monkeypatch.setenv("STEPWELL_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(npz, "MAP_BYTES_FROM", 1000)
+    path = save(compress, x_train=X, y_train=Y, x_test=X[::-1], y_test=Y)
+    for _ in range(2):
+        data = load(NpzData(name=path))
+        assert isinstance(data.train.inputs, npz.MappedInputs) and not data.train.inputs.resident
+        assert isinstance(data.train.inputs.array, np.memmap)
+        torch.testing.assert_close(values(data.test), torch.tensor(X[::-1].copy()).float())
+        torch.testing.assert_close(values(data.train), torch.tensor(X[data.train.rows.numpy()]).float())
+        cache = sorted((tmp_path / "cache").iterdir()) if compress else []
+        assert len(cache) == (2 if compress else 0)
+    save(compress, x_train=X + 1, y_train=Y, x_test=X, y_test=Y)  # outdated copies are replaced
+    torch.testing.assert_close(values(load(NpzData(name=path)).test), torch.tensor(X).float())
+    assert not compress or len(list((tmp_path / "cache").iterdir())) == 2
+
+
+def test_statistics_in_chunks_equal_those_in_one():
+    """The pairwise update loses nothing where the mean is large beside the deviation; constants get 1."""
+    x = torch.randn(1000, 3, dtype=torch.float64) + torch.tensor([0.0, 1e6, 5.0])
+    x[:, 2] = 5
+    shift, scale = npz.streamed_standardization(iter(x.split(7)), (0,))
+    torch.testing.assert_close(shift, x.mean(0).float())
+    torch.testing.assert_close(scale[:2], 1 / x[:, :2].std(0, correction=0).float())
+    assert scale[2] == 1
+
+
+@pytest.mark.parametrize(
+    ("y", "task", "classes", "outputs"),
+    [
+        (Y % 2 == 0, "binary", ["0", "1"], 2),
+        (Y[:, None] * 10 - 5, "multi-class", ["-5", "5", "15"], 3),
+        (np.array(["cat", "ärger", "dog"])[Y], "multi-class", ["cat", "dog", "ärger"], 3),
+        (np.array([b"no", b"yes", b"no"])[Y], "binary", ["no", "yes"], 2),
+        (np.eye(4)[Y] + np.eye(4)[3 - Y], "multi-label", ["0", "1", "2", "3"], 4),
+        (X[:, 0], "regression", [], 1),
+        (X[:, :2].astype(np.float16), "regression", [], 2),
+    ],
+)
+def test_targets_say_the_task(save, y, task, classes, outputs):
+    """Integers and texts are classes by name, rows of 0 and 1 labels, floats numbers to predict."""
+    data = load(NpzData(name=save(x=X, y=y)))
+    assert (data.task, data.classes, data.outputs) == (task, classes, outputs)
+    for part in parts(data):
+        truth = y[part.rows.numpy()]
+        if task in ("binary", "multi-class"):
+            names = [v.decode() if isinstance(v, bytes) else str(v * 1) for v in truth.ravel().tolist()]
+            assert [classes[i] for i in part.targets.tolist()] == names
+        else:
+            torch.testing.assert_close(part.targets, torch.tensor(truth.reshape(-1, outputs)).float())
+    if task == "regression":
+        train = data.train.targets
+        torch.testing.assert_close(data.target_mean, train.mean(0))
+        torch.testing.assert_close(data.target_std, train.std(0, correction=0))
+
+
+def test_new_files_are_read_as_in_training(save, tmp_path):
+    """x goes before x_test; .npy works; class names find their numbers; rows stay in order."""
+    names = np.array(["cat", "dog", "owl"])
+    preparation = load(NpzData(name=save(x=PIXELS, y=names[Y]))).preparation
+    expected = torch.from_numpy(PIXELS[:6].transpose(0, 3, 1, 2).copy())
+    path = save(name="new.npz", x_test=PIXELS[6:9], x=PIXELS[:6], y=names[[2, 1, 1, 0, 2, 2]])
+    new = read_new(preparation, path, targets=True)
+    assert isinstance(new.inputs, TensorInputs) and torch.equal(new.inputs.values, expected)
+    assert new.targets is not None and new.targets.tolist() == [2, 1, 1, 0, 2, 2]
+    assert new.table.equals(polars.DataFrame({"row": range(6)}))
+    np.save(tmp_path / "new.npy", PIXELS[:6])
+    new = read_new(preparation, str(tmp_path / "new.npy"), targets=False)
+    assert torch.equal(new.inputs.gather(torch.arange(6)), expected) and new.targets is None
+
+
+@pytest.mark.parametrize(
+    ("arrays", "said"),
+    [
+        ({"x": PIXELS[:, :4], "y": Y}, "(4, 7, 3), where training had (5, 7, 3)"),
+        ({"x": PIXELS / 255, "y": Y}, "uint8"),
+        ({"x": PIXELS}, "has no 'y'"),
+        ({"x": PIXELS, "y": Y + 1}, "class '3' (row 2)"),
+        ({"x": PIXELS, "y": Y * 0.5}, "where training had classes"),
+        ({"images": PIXELS}, "it holds 'images'"),
+        ({"x": PIXELS[:0], "y": Y[:0]}, "is empty"),
+    ],
+)
+def test_new_files_that_do_not_fit_are_refused(save, arrays, said):
+    """Another shape, type or class than in training."""
+    preparation = load(NpzData(name=save(x=PIXELS, y=Y))).preparation
+    with pytest.raises(UserError) as refused:
+        read_new(preparation, save(name="new.npz", **arrays), targets=True)
+    assert said in str(refused.value) and "new.npz" in str(refused.value)
+
+
+def spoilt(array: np.ndarray, row: int, value: float) -> np.ndarray:
+    array = array.astype(float)
+    array[row] = value
+    return array
+
+
+@pytest.mark.parametrize("bound", [0, 2**30])
+@pytest.mark.parametrize(
+    ("arrays", "said"),
+    [
+        ({"X_train": X, "y_train": Y}, "is 'X_train' meant?"),
+        ({"data": X, "labels": Y}, "it holds 'data', 'labels'"),
+        ({"x_train": X, "Y_train": Y}, "without 'y_train' (is 'Y_train' meant?)"),
+        ({"x": X, "y": Y, "x_test": X}, "'x_test' is there without 'y_test'"),
+        ({"x": X, "y": Y[:50]}, "x has 60 rows and y 50"),
+        ({"x": X[:0], "y": Y[:0]}, "x is empty"),
+        ({"x": X[:, :0], "y": Y}, "x is empty"),
+        ({"x": spoilt(X, 41, np.nan), "y": Y}, "x holds nan in row 41"),
+        ({"x": spoilt(X, 3, 1e300), "y": Y}, "x holds 1e+300 in row 3"),
+        ({"x": spoilt(X, 3, -np.inf).astype(np.float16), "y": Y}, "x holds -inf in row 3"),
+        ({"x": X, "y": spoilt(Y, 17, np.inf)}, "y holds inf in row 17"),
+        ({"x": X.astype(object), "y": Y}, "Python objects"),
+        ({"x": X, "y": Y.astype(object)}, "Python objects"),
+        ({"x": X.astype(str), "y": Y}, "must hold numbers"),
+        ({"x": X, "y": Y * 1j}, "must hold numbers or text"),
+        ({"x": X, "y": Y * 0}, "one class only ('0')"),
+        ({"x": X, "y": Y * 0.0 + 2}, "2 in all 60 rows"),
+        ({"x": X, "y": RNG.integers(0, 9, (60, 2))}, "several targets"),
+        ({"x": PIXELS[..., :2], "y": Y}, "has shape (60, 5, 7, 2)"),
+        ({"x": X, "y": Y, "x_test": X[:, :3], "y_test": Y}, "x_test has shape (3), where training had (4)"),
+        ({"x": X, "y": Y, "x_test": X, "y_test": Y + 1}, "y_test has class '3' (row 2)"),
+        ({"x": np.repeat(X, 10, 0), "y": np.arange(600)}, "600 different values"),
+    ],
+)
+def test_bad_arrays_are_refused(save, monkeypatch, arrays, said, bound):
+    """One sentence with file, array and row, in memory and on disk."""
+    monkeypatch.setattr(npz, "MAP_BYTES_FROM", bound)
+    with pytest.raises(UserError) as refused:
+        load(NpzData(name=save(**arrays)))
+    assert said in str(refused.value) and "data.npz" in str(refused.value)
+
+
+def test_bad_files_are_refused(save, tmp_path):
+    """Missing, not a zip, cut short, damaged inside, without arrays."""
+    whole = Path(save(True, x=X, y=Y)).read_bytes()
+    cases = {"text.npz": b"x,y\n1,2\n", "cut.npz": whole[: len(whole) // 2], "empty.npz": b""}
+    middle = len(whole) // 4
+    cases["damaged.npz"] = whole[:middle] + bytes(64) + whole[middle + 64 :]
+    for name, content in cases.items():
+        (tmp_path / name).write_bytes(content)
+    with zipfile.ZipFile(tmp_path / "none.npz", "w") as file:
+        file.writestr("readme.txt", "nothing")
+    with zipfile.ZipFile(tmp_path / "header.npz", "w") as file:
+        file.writestr("x.npy", b"\x93NUMPY\x01\x00 nonsense")
+        file.writestr("y.npy", b"")
+    for name in [*cases, "none.npz", "header.npz", "missing.npz"]:
+        with pytest.raises(UserError, match=name):
+            load(NpzData(name=str(tmp_path / name)))

@@ -14,7 +14,12 @@ import numpy as np
 import pytest
 
 NASTY = "<script>alert(1)</script>"
-LAYERS = ["body.0.weight", "body.0.bias", "body.stages.2.blocks.11.convolution_shortcut.weight", "body.9.weight"]
+LAYERS = [
+    "body.0.weight",
+    "body.0.bias",
+    "body.stages.2.blocks.11.convolution_shortcut.weight",
+    "body.9.weight",
+]
 
 
 @pytest.fixture
@@ -114,7 +119,10 @@ def _result(task: str, rows: int, test: dict[str, Any], classes: list[str]) -> d
             "train": 1149,
             "validation": 288,
             "test": 360,
-            "notes": ["Column 'Größe' is left out: 891 different texts in 891 rows.", f"Class {NASTY} is rare."],
+            "notes": [
+                "Column 'Größe' is left out: 891 different texts in 891 rows.",
+                f"Class {NASTY} is rare.",
+            ],
         },
         "validation": {"loss": 0.1},
         "test": test,
@@ -137,7 +145,9 @@ def _entry(value: float, half: float) -> dict[str, float]:
 
 def _classification(names: list[str], random: np.random.Generator, wrong: float) -> dict[str, Any]:
     n = len(names)
-    confusion = random.poisson(wrong, (n, n)) * (random.random((n, n)) < 0.4) + np.diag(random.integers(30, 40, n))
+    confusion = random.poisson(wrong, (n, n)) * (random.random((n, n)) < 0.4) + np.diag(
+        random.integers(30, 40, n)
+    )
     hits, chosen, support = np.diag(confusion), confusion.sum(0), confusion.sum(1)
     given = np.linspace(0.35, 0.99, 10)
     observed = given - 0.08 * np.sin(given * 6)
@@ -165,7 +175,7 @@ def _multi_class(random: np.random.Generator) -> tuple[dict[str, Any], dict[str,
     from PIL import Image
     from sklearn.datasets import load_digits
 
-    digits = load_digits()
+    digits: Any = load_digits()
     names = ["0", "1", "2", NASTY, "4", "fünf", "<b>6</b>", "7", "八", "9 & more"]
     mistakes = []
     for row in range(24):
@@ -175,7 +185,14 @@ def _multi_class(random: np.random.Generator) -> tuple[dict[str, Any], dict[str,
         true, predicted = names[digits.target[row * 7]], names[(digits.target[row * 7] + 5) % 10]
         probability = 0.99 - 0.02 * row
         mistakes.append(
-            {"row": row * 7, "true": true, "predicted": predicted, "probability": probability, "loss": 4.0, "image": url}
+            {
+                "row": row * 7,
+                "true": true,
+                "predicted": predicted,
+                "probability": probability,
+                "loss": 4.0,
+                "image": url,
+            }
         )
     test = {
         "accuracy": _entry(0.9722, 0.0151),
@@ -190,7 +207,7 @@ def _multi_class(random: np.random.Generator) -> tuple[dict[str, Any], dict[str,
 def _binary(random: np.random.Generator) -> tuple[dict[str, Any], dict[str, Any]]:
     from sklearn.datasets import load_breast_cancer
 
-    cancer = load_breast_cancer()
+    cancer: Any = load_breast_cancer()
     mistakes = [
         {
             "row": row,
@@ -202,9 +219,12 @@ def _binary(random: np.random.Generator) -> tuple[dict[str, Any], dict[str, Any]
         }
         for row in range(12)
     ]
-    test = {name: _entry(0.95, 0.03) for name in ("accuracy", "macro_f1", "precision", "recall", "f1", "roc_auc")}
+    test = {
+        name: _entry(0.95, 0.03) for name in ("accuracy", "macro_f1", "precision", "recall", "f1", "roc_auc")
+    }
     evaluation = _classification(["malignant", "benign"], random, 6.0)
-    return {**evaluation, "mistakes": mistakes}, {**test, "average_precision": {"value": None}}
+    test |= {"average_precision": {"value": None}, "loss": _entry(0.12, 0.05)}
+    return {**evaluation, "mistakes": mistakes}, test
 
 
 def _multi_label(random: np.random.Generator) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -218,19 +238,34 @@ def _multi_label(random: np.random.Generator) -> tuple[dict[str, Any], dict[str,
             "f1": random.uniform(0.6, 1, count).tolist(),
             "support": random.integers(20, 90, count).tolist(),
         },
-        "calibration": {"of": "any label", "predicted": [0.1, 0.5, 0.9], "observed": [0.05, 0.4, 0.95], "count": [9, 5, 9]},
+        "calibration": {
+            "of": "any label",
+            "predicted": [0.1, 0.5, 0.9],
+            "observed": [0.05, 0.4, 0.95],
+            "count": [9, 5, 9],
+        },
         "mistakes": [
-            {"row": 3, "true": "sky, water", "predicted": "none", "loss": 2.5, "values": {"age": 3, "name": NASTY}}
+            {
+                "row": 3,
+                "true": "sky, water",
+                "predicted": "none",
+                "loss": 2.5,
+                "values": {"age": 3, "name": NASTY},
+            }
         ],
     }
-    return evaluation, {"subset_accuracy": _entry(0.61, 0.05), "micro_f1": _entry(0.82, 0.03), "loss": _entry(0.3, 0.1)}
+    return evaluation, {
+        "subset_accuracy": _entry(0.61, 0.05),
+        "micro_f1": _entry(0.82, 0.03),
+        "loss": _entry(0.3, 0.1),
+    }
 
 
 def _regression(random: np.random.Generator) -> tuple[dict[str, Any], dict[str, Any]]:
     from sklearn.datasets import load_diabetes
 
-    diabetes = load_diabetes(as_frame=True, scaled=False)
-    true = np.asarray(diabetes.target)[:300]
+    diabetes: Any = load_diabetes(scaled=False)
+    true = diabetes.target[:300]
     predicted = 152 + 0.55 * (true - 152) + 40 * random.standard_normal(300)
     worst = np.argsort(-np.abs(true - predicted))[:10].tolist()
     mistakes = [
@@ -241,7 +276,7 @@ def _regression(random: np.random.Generator) -> tuple[dict[str, Any], dict[str, 
             "predicted": float(predicted[row]),
             "residual": float(true[row] - predicted[row]),
             "loss": 1.5,
-            "values": {str(k): float(v) for k, v in diabetes.data.iloc[row].items()},
+            "values": dict(zip(diabetes.feature_names, diabetes.data[row].tolist(), strict=True)),
         }
         for row in worst
     ]
@@ -252,7 +287,12 @@ def _regression(random: np.random.Generator) -> tuple[dict[str, Any], dict[str, 
         "predicted": [[*predicted.tolist()[:-1], None]],
         "mistakes": mistakes,
     }
-    test = {"rmse": _entry(53.9, 4.1), "r2": _entry(0.46, 0.09), "mae": _entry(44.1, 3.9), "loss": _entry(0.52, 0.1)}
+    test = {
+        "rmse": _entry(53.9, 4.1),
+        "r2": _entry(0.46, 0.09),
+        "mae": _entry(44.1, 3.9),
+        "loss": _entry(0.52, 0.1),
+    }
     return evaluation, test
 
 

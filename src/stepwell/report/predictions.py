@@ -146,6 +146,7 @@ def calibration(run: RunFolder) -> Figure | None:
         "marker": {
             "color": "var(--train)",
             "opacity": 1,
+            "line": {"width": 0},
             "size": rounded(6 + 8 * np.sqrt(count / count.max()), 3),
         },
         "line": {"color": "var(--train)", "width": 1.5},

@@ -294,6 +294,63 @@ def test_mixed_sizes_name_two_files_and_the_remedy(folder, tmp_path):
         load(ImageData(name=str(tmp_path / "pets")))
 
 
+def test_folders_without_labels(folder, tmp_path):
+    """A test folder without classes is left out, and told; one without a train folder is refused."""
+    folder("pets/train")
+    for n in range(4):
+        save(tmp_path / "pets" / "test" / f"{n}.png", picture())
+    data = load(ImageData(name=str(tmp_path / "pets")))
+    assert data.notes == ["the 4 images in test/ have no class folders and are left out"]
+    assert [len(part) for part in (data.train, data.validation, data.test)] == [20, 4, 6]
+    (tmp_path / "pets" / "train").rename(tmp_path / "pets" / "val")
+    with pytest.raises(UserError, match="no 'train' beside it"):
+        load(ImageData(name=str(tmp_path / "pets")))
+
+
+def test_more_than_memory_holds(folder, tmp_path, monkeypatch):
+    """Images that take more than half of the free memory stay in their files; all at once are refused."""
+    folder()  # 30 × 144 bytes
+    monkeypatch.setattr(images, "free_memory", lambda: 8000)
+    assert not load(ImageData(name=str(tmp_path / "pets"))).train.inputs.resident
+    assert load(ImageData(name=str(tmp_path / "pets"), in_memory=True)).train.inputs.resident
+    monkeypatch.setattr(images, "free_memory", lambda: 4000)
+    with pytest.raises(UserError, match="30 images do not fit into memory"):
+        load(ImageData(name=str(tmp_path / "pets"), in_memory=True))
+    monkeypatch.undo()
+    assert 2**20 < images.free_memory() < 2**50
+
+
+@pytest.mark.skipif(
+    not hasattr(os, "geteuid") or os.geteuid() == 0, reason="the superuser may read everything"
+)
+@pytest.mark.parametrize("name", ["", "dog", "dog/03.png"])
+def test_unreadable_folders_are_refused(folder, tmp_path, name):
+    """A folder or file without permission is named."""
+    folder()
+    (tmp_path / "pets" / name).chmod(0)
+    try:
+        with pytest.raises(UserError, match=f"{name}: the .* cannot be read"):
+            load(ImageData(name=str(tmp_path / "pets")))
+    finally:
+        (tmp_path / "pets" / name).chmod(0o700)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+def test_decoding_goes_on_after_a_fork(folder, tmp_path):
+    """A forked process makes threads of its own."""
+    folder()
+    data = load(ImageData(name=str(tmp_path / "pets"), in_memory=False, workers=2))
+    child = os.fork()
+    if child == 0:
+        try:
+            data.train.gather(torch.arange(10))
+            os._exit(0)
+        finally:
+            os._exit(1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+
 def test_damaged_archives_are_refused(folder, tmp_path, monkeypatch):
     """Zips and tars that are cut short, and files that are neither."""
     monkeypatch.setenv("STEPWELL_CACHE", str(tmp_path / "cache"))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import zipfile
 from pathlib import Path
 
@@ -122,6 +124,26 @@ def test_large_arrays_stay_on_disk(save, tmp_path, monkeypatch, compress):
     assert not compress or len(list((tmp_path / "cache").iterdir())) == 2
 
 
+def test_a_cache_that_cannot_be_written_is_refused(save, tmp_path, monkeypatch):
+    """The folder is named with what to do about it; a full disk leaves nothing half written."""
+    path = save(True, x=X, y=Y)
+    monkeypatch.setattr(npz, "MAP_BYTES_FROM", 1000)
+    monkeypatch.setenv("STEPWELL_CACHE", str(tmp_path / "cache"))
+
+    def full(path, info, to):
+        to.write_bytes(b"half")
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(npz, "_extract", full)
+        with pytest.raises(UserError, match=r"cache.*No space left.*STEPWELL_CACHE"):
+            load(NpzData(name=path))
+    assert list((tmp_path / "cache").iterdir()) == []
+    monkeypatch.setenv("STEPWELL_CACHE", path)  # a file, not a folder
+    with pytest.raises(UserError, match="cannot be written"):
+        load(NpzData(name=path))
+
+
 def test_statistics_in_chunks_equal_those_in_one():
     """The pairwise update loses nothing where the mean is large beside the deviation; constants get 1."""
     x = torch.randn(1000, 3, dtype=torch.float64) + torch.tensor([0.0, 1e6, 5.0])
@@ -130,6 +152,16 @@ def test_statistics_in_chunks_equal_those_in_one():
     torch.testing.assert_close(shift, x.mean(0).float())
     torch.testing.assert_close(scale[:2], 1 / x[:, :2].std(0, correction=0).float())
     assert scale[2] == 1
+
+
+def test_pixel_statistics_are_exact():
+    """Counting values gives the float64 mean and deviation per channel; a constant channel gets 1."""
+    x = torch.randint(0, 256, (50, 3, 7, 5), dtype=torch.uint8)
+    x[:, 1] = 9
+    shift, scale = npz.pixel_standardization(iter(x.split(8)))
+    torch.testing.assert_close(shift.flatten(), x.double().mean((0, 2, 3)).float())
+    deviation = x.double().std((0, 2, 3), correction=0).float()
+    torch.testing.assert_close(scale.flatten(), torch.where(deviation > 0, 1 / deviation, 1.0))
 
 
 @pytest.mark.parametrize(

@@ -361,6 +361,12 @@ def _inputs(
     workers = _workers(config.workers)
     in_memory = _fits(len(every), decoder.shape) if config.in_memory is None else config.in_memory
     if in_memory:
+        if not _fits(len(every), decoder.shape, share=1.0):
+            raise UserError(
+                f"{archive.path}: the {len(every)} images do not fit into memory "
+                f"({free_memory() / 2**30:.1f} GiB are free); leave out data.in_memory=true, "
+                "or choose a smaller data.size."
+            )
         try:
             values = _decoded(decoder, every, workers).values
         except _Coloured:  # the few that were probed were grey
@@ -463,8 +469,14 @@ def _pool(workers: int) -> ThreadPoolExecutor:
     return ThreadPoolExecutor(workers, thread_name_prefix="decode")  # PIL decodes without Python's lock
 
 
-def _fits(count: int, shape: tuple[int, ...]) -> bool:
-    return count * int(np.prod(shape, dtype=np.int64)) <= free_memory() / 2
+if hasattr(
+    os, "register_at_fork"
+):  # a forked process has the pool but not its threads: it would wait for ever
+    os.register_at_fork(after_in_child=_pool.cache_clear)
+
+
+def _fits(count: int, shape: tuple[int, ...], share: float = 0.5) -> bool:
+    return count * int(np.prod(shape, dtype=np.int64)) <= share * free_memory()
 
 
 def free_memory() -> int:

@@ -61,7 +61,7 @@ class TextPart(Part):
     """
 
     def __init__(self, tokens: Tensor, length: int, start: int, shifted: bool, resident: bool = True) -> None:
-        self.tokens, self.length, self.shifted = tokens, length, shifted
+        self.tokens, self.length, self.start, self.shifted = tokens, length, start, shifted
         count = max(0, len(tokens) // length - 1 if shifted else (len(tokens) - 1) // length)
         super().__init__(
             inputs=Windows(tokens, length, count, resident),

@@ -1,0 +1,224 @@
+"""Whole tables: what is learnt from training rows alone fits new files, in memory and on disk."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import polars as pl
+import pytest
+import torch
+
+from stepwell.data import tablefile
+from stepwell.data.table import TableData, load, read_new
+from stepwell.errors import UserError
+
+RNG = np.random.default_rng(0)
+N = 300
+
+
+def passengers() -> pl.DataFrame:
+    """A table as they come: an id, names, gaps, dates, categories, a constant, texts in other scripts."""
+    age = [f"{a:.1f}" if a > 10 else "NA" for a in RNG.normal(35, 15, N)]
+    return pl.DataFrame(
+        {
+            "PassengerId": [str(i + 1) for i in range(N)],
+            "Name": [f'Møller, "{i}"\nthe elder' for i in range(N)],
+            "age": age,
+            "class": RNG.choice(["1st", "2nd", "3rd", " "], N),
+            "joined": [f"20{i % 20:02d}-{1 + i % 12:02d}-{1 + i % 28:02d}" for i in range(N)],
+            "member": RNG.choice(["True", "False"], N),
+            "町": RNG.choice(["東京", "大阪", "京都"], N),
+            "fare": [f"{f:.3e}" for f in RNG.exponential(30, N)],
+            "ship": ["Titanic"] * N,
+            "survived": RNG.choice(["no", "yes"], N, p=[0.7, 0.3]),
+            "cost": [f"{c:.2f}" for c in RNG.normal(100, 20, N)],
+        }
+    )
+
+
+@pytest.fixture
+def path(tmp_path):
+    passengers().write_csv(tmp_path / "p.csv")
+    return tmp_path / "p.csv"
+
+
+def config(path, **options) -> TableData:
+    return TableData.model_validate({"name": str(path), "target": "survived", **options})
+
+
+def whole(part) -> torch.Tensor:
+    return part.inputs.gather(torch.arange(len(part)))
+
+
+def known(value: torch.Tensor | None) -> torch.Tensor:
+    assert value is not None
+    return value
+
+
+def test_a_real_looking_table_is_classified(path):
+    """Task, classes, features and notes are what a reader of the file would say."""
+    data = load(config(path))
+    assert (data.name, data.kind, data.task, data.classes) == ("p", "features", "binary", ["no", "yes"])
+    assert (data.outputs, data.targets, data.target_mean) == (2, ["survived"], None)
+    names = data.preparation["features"]
+    assert names[:2] == ["age", "age (missing)"] and data.input_shape == (len(names),)
+    assert {"class = (missing)", "member", "町 = 東京", "joined days", "cost"} <= set(names)
+    for column in ("PassengerId", "Name", "ship"):
+        assert any(f"column {column!r} is left out" in note for note in data.notes)
+    x = (whole(data.train) - known(data.input_shift)) * known(data.input_scale)
+    torch.testing.assert_close(x.mean(0), torch.zeros(len(names)), atol=1e-5, rtol=0)
+    torch.testing.assert_close(x.std(0, correction=0), torch.ones(len(names)), atol=1e-4, rtol=0)
+    held = data.test.targets.double().mean()
+    assert abs(held - data.train.targets.double().mean()) < 0.02  # stratified
+
+
+def test_read_new_gives_what_training_saw(path):
+    """Through JSON, the same file gives every part's rows to the bit, in the file's order."""
+    data = load(config(path))
+    new = read_new(json.loads(json.dumps(data.preparation)), str(path), targets=True)
+    assert new.table.equals(pl.read_csv(path, infer_schema=False))
+    for part in (data.train, data.validation, data.test):
+        assert torch.equal(new.inputs.gather(part.rows), whole(part))
+        assert torch.equal(known(new.targets)[part.rows], part.targets)
+
+
+def test_only_training_rows_are_learnt_from(path, tmp_path):
+    """Other values in validation and test rows change neither preparation nor standardization."""
+    first = load(config(path))
+    frame = passengers()
+    train = set(first.train.rows.tolist())
+    texts = path.read_text()
+    frame = pl.read_csv(path, infer_schema=False)
+    for name, value in {"age": "999", "fare": "", "町": "名古屋", "joined": "1999-12-31"}.items():
+        frame = frame.with_columns(
+            pl.Series(name, [v if i in train else value for i, v in enumerate(frame[name].to_list())])
+        )
+    frame.write_csv(tmp_path / "p.csv")
+    second = load(config(tmp_path / "p.csv"))
+    assert (tmp_path / "p.csv").read_text() != texts
+    assert second.preparation == first.preparation and torch.equal(whole(second.train), whole(first.train))
+    assert torch.equal(known(second.input_shift), known(first.input_shift))
+    assert second.fingerprint != first.fingerprint
+
+
+def test_larger_than_memory_is_the_same_to_the_bit(path, tmp_path, monkeypatch):
+    """Read in batches and mapped from disk, as text and as Parquet: the same parts and statistics."""
+    monkeypatch.setenv("STEPWELL_CACHE", str(tmp_path / "cache"))
+    pl.read_csv(path, try_parse_dates=True, null_values=["NA"]).write_parquet(tmp_path / "p.parquet")
+    for file in (path, tmp_path / "p.parquet"):
+        monkeypatch.setattr(tablefile, "IN_MEMORY_BYTES", 1 << 30)
+        inside = load(config(file))
+        monkeypatch.setattr(tablefile, "IN_MEMORY_BYTES", 5_000)
+        monkeypatch.setattr(tablefile, "BATCH_CELLS", 100)
+        for _ in range(2):  # written, then found again
+            outside = load(config(file))
+            assert inside.preparation == outside.preparation
+            for a, b in ((inside.train, outside.train), (inside.test, outside.test)):
+                assert a.inputs.resident and not b.inputs.resident and b.inputs.shape == outside.input_shape
+                assert torch.equal(whole(a), whole(b)) and torch.equal(a.targets, b.targets)
+            assert torch.equal(known(inside.input_shift), known(outside.input_shift))
+            assert torch.equal(known(inside.input_scale), known(outside.input_scale))
+        new = read_new(outside.preparation, str(file), targets=False)
+        assert torch.equal(new.inputs.gather(outside.test.rows), whole(outside.test))
+
+
+def test_regression_has_the_training_targets_mean_and_deviation(path):
+    data = load(config(path, target=["cost", "fare"], ignore=["survived"], task="regression"))
+    y = data.train.targets.double().numpy()
+    assert data.outputs == 2 and y.shape == (len(data.train), 2)
+    np.testing.assert_allclose(known(data.target_mean).numpy(), y.mean(0), rtol=1e-6)
+    np.testing.assert_allclose(known(data.target_std).numpy(), y.std(0), rtol=1e-6)
+    frame = pl.read_csv(path, infer_schema=False)
+    np.testing.assert_allclose(
+        y[:, 0], frame["cost"].cast(pl.Float64).to_numpy()[data.train.rows.numpy()], rtol=1e-6
+    )
+    assert not any("survived" in name for name in data.preparation["features"])
+
+
+def test_a_new_file_may_differ_in_form(path, tmp_path):
+    """Other order, more columns, no target, semicolons, tabs or Parquet: the same features."""
+    data = load(config(path, ignore=["cost"]))
+    frame = pl.read_csv(path, infer_schema=False)
+    other = frame.drop("survived", "cost").reverse()
+    other = other.select(reversed(other.columns)).with_columns(extra=pl.lit("x"))
+    other.write_csv(tmp_path / "a.csv", separator=";", include_bom=True, line_terminator="\r\n")
+    other.write_csv(tmp_path / "b.tsv", separator="\t")
+    other.write_parquet(tmp_path / "c.parquet")
+    truth = read_new(data.preparation, str(path), targets=False).inputs
+    for name in ("a.csv", "b.tsv", "c.parquet"):
+        new = read_new(data.preparation, str(tmp_path / name), targets=False)
+        assert torch.equal(new.inputs.gather(torch.arange(N)), truth.gather(torch.arange(N)).flip(0)), name
+        assert new.targets is None and "extra" in new.table.columns
+
+
+def test_one_new_row_with_gaps_and_new_categories(path, tmp_path):
+    """A single row, all gaps and news: medians, zeros, and no refusal."""
+    data = load(config(path))
+    used = [c["name"] for c in data.preparation["columns"]]
+    cells = ["新" if name == "町" else "" for name in used]
+    (tmp_path / "n.csv").write_text(f"{','.join(used)}\n{','.join(cells)}\n", encoding="utf-8")
+    new = read_new(data.preparation, str(tmp_path / "n.csv"), targets=False)
+    got = dict(
+        zip(data.preparation["features"], new.inputs.gather(torch.tensor([0]))[0].tolist(), strict=True)
+    )
+    assert got["age (missing)"] == got["class = (missing)"] == 1
+    assert got["町 = 東京"] == got["町 = 大阪"] == got["町 = 京都"] == 0
+    frame = pl.read_csv(path, infer_schema=False)["age"].cast(pl.Float64, strict=False)
+    assert got["age"] == pytest.approx(float(np.nanmedian(frame.to_numpy()[data.train.rows.numpy()])))
+
+
+@pytest.mark.parametrize(
+    ("change", "targets", "sentence"),
+    [
+        (lambda f: f.drop("age"), False, "has no column 'age'"),
+        (lambda f: f.rename({"age": "Age"}), False, "nearest is 'Age'"),
+        (lambda f: f.drop("survived"), True, "no column 'survived'.* predict does without"),
+        (lambda f: f.with_columns(age=pl.lit("old")), False, "'age', row 2: 'old' is not a number"),
+        (lambda f: f.with_columns(joined=pl.lit("soon")), False, "'joined', row 2: 'soon' is not a date"),
+        (lambda f: f.with_columns(member=pl.lit("maybe")), False, "'member', row 2: 'maybe' is not true or"),
+        (
+            lambda f: f.with_columns(survived=pl.lit("perhaps")),
+            True,
+            "'perhaps', which is none of the classes",
+        ),
+        (lambda f: f.with_columns(fare=pl.lit("1e99")), False, "infinite or too large"),
+    ],
+)
+def test_new_files_that_do_not_fit_are_refused(path, tmp_path, change, targets, sentence):
+    """One sentence with the new file's name, the column and the row."""
+    data = load(config(path))
+    change(pl.read_csv(path, infer_schema=False)).write_csv(tmp_path / "new.csv")
+    with pytest.raises(UserError, match=sentence) as refusal:
+        read_new(data.preparation, str(tmp_path / "new.csv"), targets)
+    assert str(tmp_path / "new.csv") in str(refusal.value) and "\n" not in str(refusal.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "options", "sentence"),
+    [
+        ("a,y\n1,p\n2,q\n", {}, "too few"),
+        ("y\n" + "p\nq\n" * 20, {}, "no column besides the target"),
+        ("a,y\n" + "1,p\n1,q\n" * 20, {}, "no column to learn from .*it is 1 in every"),
+        ("a,y\n" + "1,p\n2,q\n" * 20, {"ignore": ["b"]}, "no column 'b'.*data.ignore"),
+        ("a,y\n" + "1,p\n2,q\n" * 20, {"ignore": ["y"]}, "data.ignore names the target"),
+        ("a,y\n" + "1,p\n2,q\n" * 20 + "inf,p\n", {}, "t.csv, column 'a', row 42: inf is infinite"),
+        ("a,b\n" + "1,p\n2,q\n" * 20, {}, "which column is to be predicted"),
+        ("a,y\n" + "1,p\n2,q\n3,\n" * 20, {}, "missing in rows 4, 7"),
+        ("a,y\n" + "1,p\n2,q\n" * 20, {"target": "why"}, "nearest is 'y'"),
+    ],
+)
+def test_tables_that_cannot_be_learnt_from_are_refused(tmp_path, text, options, sentence):
+    (tmp_path / "t.csv").write_text(text)
+    with pytest.raises(UserError, match=sentence) as refusal:
+        load(config(tmp_path / "t.csv", **({"target": None} | options)))
+    assert "\n" not in str(refusal.value)
+
+
+def test_a_full_disk_is_said(path, tmp_path, monkeypatch):
+    """Where the cache cannot be written, the sentence says how to use another folder."""
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("STEPWELL_CACHE", str(tmp_path / "file" / "below"))
+    monkeypatch.setattr(tablefile, "IN_MEMORY_BYTES", 5_000)
+    with pytest.raises(UserError, match="STEPWELL_CACHE"):
+        load(config(path))

@@ -201,7 +201,7 @@ def browse(page: Path, theme: str, profile: Path, *actions: str) -> subprocess.C
             BROWSER,
             *["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--hide-scrollbars"],
             *quiet.split(),
-            *["--enable-logging=stderr", "--v=0", "--virtual-time-budget=8000", "--window-size=1280,4000"],
+            *["--enable-logging=stderr", "--v=0", "--virtual-time-budget=4000", "--window-size=1280,4000"],
             "--host-resolver-rules=MAP * ~NOTFOUND",
             f"--user-data-dir={profile}",
             *actions,
@@ -214,7 +214,9 @@ def browse(page: Path, theme: str, profile: Path, *actions: str) -> subprocess.C
 
 
 @pytest.mark.skipif(BROWSER is None, reason="no Chromium on this machine")
-@pytest.mark.parametrize(("task", "theme"), [*((task, "light") for task in TASKS), ("regression", "dark")])
+@pytest.mark.parametrize(
+    ("task", "theme"), [(task, "dark" if task in ("binary", "regression") else "light") for task in TASKS]
+)
 def test_a_browser_draws_every_figure_without_an_error(
     make_run: Make, tmp_path: Path, task: str, theme: str
 ) -> None:

@@ -299,13 +299,14 @@ def _snippet(entry: dict[str, Any]) -> str:
 
 
 def _mistake_table(mistakes: list[dict[str, Any]]) -> str:
+    several = len({entry.get("target") for entry in mistakes}) > 1
     values = [entry["values"] if isinstance(entry.get("values"), dict) else {} for entry in mistakes]
     every = list(dict.fromkeys(name for row in values for name in row))
     names = every[:MAX_TABLE_COLUMNS]
     first = [
         key
         for key in ("row", "target", "true", "predicted", "probability", "residual", "loss")
-        if any(key in e for e in mistakes)
+        if any(key in e for e in mistakes) and (key != "target" or several)
     ]
     lines = [
         "".join(

@@ -81,7 +81,7 @@ def test_class_folders_are_split(folder, tmp_path, in_memory, workers):
     assert torch.equal(data.train.gather(order)[0], data.train.gather(torch.arange(len(order)))[0][order])
 
 
-@pytest.mark.parametrize("kind", ["folder", "zip", "deflated", "tar", "tar.gz", "tar.xz"])
+@pytest.mark.parametrize("kind", ["folder", "zip", "deflated", "tar", "tar.gz", "tar.bz2", "tar.xz"])
 @pytest.mark.parametrize("wrapper", ["", "a/b/"])
 def test_archives_hold_what_the_folder_holds(folder, tmp_path, monkeypatch, kind, wrapper):
     """train/ and val/ in any container, folders around them skipped, hidden and other files left out."""
@@ -358,11 +358,13 @@ def test_damaged_archives_are_refused(folder, tmp_path, monkeypatch):
     shutil.make_archive(str(tmp_path / "a"), "zip", tmp_path / "pets")
     shutil.make_archive(str(tmp_path / "b"), "tar", tmp_path / "pets")
     shutil.make_archive(str(tmp_path / "c"), "xztar", tmp_path / "pets")
-    for name in ("a.zip", "b.tar", "c.tar.xz"):
+    shutil.make_archive(str(tmp_path / "e"), "bztar", tmp_path / "pets")
+    shutil.make_archive(str(tmp_path / "f"), "gztar", tmp_path / "pets")
+    for name in ("a.zip", "b.tar", "c.tar.xz", "e.tar.bz2", "f.tar.gz"):
         path = tmp_path / name
         path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
     (tmp_path / "d.zip").write_bytes(os.urandom(1000))
-    for name in ("a.zip", "b.tar", "c.tar.xz", "d.zip"):
+    for name in ("a.zip", "b.tar", "c.tar.xz", "d.zip", "e.tar.bz2", "f.tar.gz"):
         with pytest.raises(UserError, match=name):
             load(ImageData(name=str(tmp_path / name)))
     assert not (tmp_path / "cache").exists() or not list((tmp_path / "cache").iterdir())

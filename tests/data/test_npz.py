@@ -193,6 +193,14 @@ def test_targets_say_the_task(save, y, task, classes, outputs):
         torch.testing.assert_close(data.target_std, train.std(0, correction=0))
 
 
+def test_home_folder_is_expanded(save, tmp_path, monkeypatch):
+    """~ means the home folder, as in a shell, which does not see it behind `data=`."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    save(x=X, y=Y)
+    data = load(NpzData(name="~/data.npz"))
+    assert len(read_new(data.preparation, "~/data.npz", targets=True).inputs) == 60
+
+
 def test_new_files_are_read_as_in_training(save, tmp_path):
     """x goes before x_test; .npy works; class names find their numbers; rows stay in order."""
     names = np.array(["cat", "dog", "owl"])

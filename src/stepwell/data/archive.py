@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bz2
 import gzip
 import hashlib
 import lzma
@@ -19,7 +20,7 @@ from pathlib import Path
 from stepwell.errors import UserError
 
 FINGERPRINT_BYTES_UP_TO = 256 * 2**20
-_DECOMPRESSORS = {b"\x1f\x8b": gzip.open, b"\xfd7zXZ\x00": lzma.open}
+_DECOMPRESSORS = {b"\x1f\x8b": gzip.open, b"\xfd7zXZ\x00": lzma.open, b"BZh": bz2.open}
 
 
 class Archive(ABC):
@@ -187,7 +188,8 @@ class Tar(Archive):
 
 
 def open_archive(path: str) -> Archive:
-    """Opens a folder, .zip, .tar, .tar.gz or .tar.xz, whichever the content says it is."""
+    """Opens a folder, .zip, .tar, .tar.gz, .tar.bz2 or .tar.xz, whichever the content says it is."""
+    path = os.path.expanduser(path)
     if os.path.isdir(path):
         return Folder(path)
     if not os.path.exists(path):
@@ -259,13 +261,15 @@ def cached(source: str, suffix: str, write: Callable[[Path], None], part: str = 
 
 
 def _decompress(expand: Callable, path: str, to: Path) -> None:
-    try:
-        source = expand(path, "rb")
-        with source, open(to, "wb") as target:
-            while block := source.read(2**20):
-                target.write(block)
-    except (EOFError, lzma.LZMAError, zlib.error, gzip.BadGzipFile) as error:
-        raise UserError(f"{path}: the archive is damaged or cut short ({error}).") from error
+    with expand(path, "rb") as source, open(to, "wb") as target:
+        while True:
+            try:
+                block = source.read(2**20)
+            except (OSError, EOFError, lzma.LZMAError, zlib.error) as error:
+                raise UserError(f"{path}: the archive is damaged or cut short ({error}).") from error
+            if not block:
+                return
+            target.write(block)
 
 
 def _open(path: str):

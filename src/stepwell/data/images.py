@@ -51,7 +51,7 @@ class ImageData(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     name: str = Field(
-        description="folder, .zip or .tar(.gz, .xz) with train/CLASS/*, test/CLASS/* or only CLASS/*"
+        description="folder, .zip or .tar(.gz, .bz2, .xz) with train/CLASS/*, test/CLASS/* or only CLASS/*"
     )
     size: int | None = Field(
         default=None, ge=1, le=4096, description="scale to this height and width, cropping the longer side"
@@ -240,6 +240,7 @@ def read_new(preparation: dict[str, Any], path: str, targets: bool) -> NewData:
     """
     import polars
 
+    path = os.path.expanduser(path)
     single = os.path.isfile(path) and path.lower().endswith(EXTENSIONS)
     archive = SingleFile(path) if single else open_archive(path)
     images, _ = _images(archive)
@@ -469,9 +470,8 @@ def _pool(workers: int) -> ThreadPoolExecutor:
     return ThreadPoolExecutor(workers, thread_name_prefix="decode")  # PIL decodes without Python's lock
 
 
-if hasattr(
-    os, "register_at_fork"
-):  # a forked process has the pool but not its threads: it would wait for ever
+# A forked process has the pool but not its threads: it would wait for ever.
+if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_pool.cache_clear)
 
 

@@ -94,7 +94,7 @@ def load(config: NpzData) -> DataSet:
     y: (N,) integers or texts are classes · (N, L) zeros and ones are labels, any number of which may
     apply · floats are numbers to predict. Parts that the file does not have are split off at random.
     """
-    path = config.name
+    path = os.path.expanduser(config.name)
     members = _members(path)
     pairs, notes = _pairs(path, members)
     arrays = {part: (_array(path, members, x), _array(path, members, y)) for part, (x, y) in pairs.items()}
@@ -161,6 +161,7 @@ def read_new(preparation: dict[str, Any], path: str, targets: bool) -> NewData:
     """
     import polars
 
+    path = os.path.expanduser(path)
     if path.endswith(".npy"):
         if targets:
             raise UserError(f"{path}: a .npy file has no targets; evaluate on a .npz file with x and y.")

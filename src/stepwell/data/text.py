@@ -81,7 +81,7 @@ def load(config: TextData) -> DataSet:
 
     The vocabulary is that of the training part; other characters become number 0, '\ufffd'.
     """
-    path, length = config.name, config.length
+    path, length = os.path.expanduser(config.name), config.length
     if config.validation + config.test >= 1:
         raise UserError(
             f"data.validation={config.validation:g} and data.test={config.test:g} leave nothing to train on; "
@@ -136,6 +136,7 @@ def read_new(preparation: dict[str, Any], path: str, targets: bool) -> NewData:
     """Reads a text: as one prompt (1, characters) to go on from, or, with targets, as windows (N, T)."""
     import polars
 
+    path = os.path.expanduser(path)
     text = "".join(chunk.astype("<u4").tobytes().decode("utf-32-le") for chunk in code_points(path))
     if not text:
         raise UserError(f"{path}: the file is empty; it must hold the beginning of a text.")

@@ -51,7 +51,7 @@ def _heat_map(
     z = np.full(means.shape, np.nan)
     z[positive] = np.log10(means[positive])
     low, high = float(np.nanmin(z)), float(np.nanmax(z))
-    decades = range(math.ceil(low), math.floor(high) + 1)
+    decades = range(math.ceil(low), math.floor(high) + 1, max(1, math.ceil((high - low) / 8)))
     between = np.linspace(low, high, 3).tolist()
     names = layers.names
     step = math.ceil(len(names) / MAX_LABELS)
@@ -92,7 +92,7 @@ def _heat_map(
                 type="category",
                 showgrid=False,
                 tickvals=list(rows),
-                ticktext=[label(elide_middle(names[row])) for row in rows],
+                ticktext=[label(elide_middle(names[row], 40)) for row in rows],
                 ticks="",
             ),
             margin={"l": 64, "r": 18, "t": 10, "b": 52},

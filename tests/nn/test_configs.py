@@ -36,7 +36,7 @@ def test_every_key_is_described_and_unknown_ones_refused(config):
         ("cnn", {"kernel": 4}),
         ("resnet", {"depth": 21}),
         ("rnn", {"cell": "rnn"}),
-        ("transformer", {"heads": 3}),
+        ("transformer", {"heads": 5}),
     ],
 )
 def test_senseless_values_are_refused(name, options):

@@ -70,6 +70,7 @@ def test_decode_gives_targets_in_their_own_units():
     net = Network(nn.Identity(), "features", "regression", target_mean=mean, target_std=std)
     torch.testing.assert_close(net.decode((y - mean) / std), y)
     torch.testing.assert_close(net.predict((y - mean) / std), y)
+    torch.testing.assert_close(net.encode(y), (y - mean) / std)
 
 
 def test_a_saved_network_needs_nothing_else():

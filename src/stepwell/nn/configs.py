@@ -38,7 +38,7 @@ class CNNModel(BaseModel):
     model_config = ConfigDict(extra="forbid")
     name: Literal["cnn"] = "cnn"
     channels: list[Width] = Field(
-        default=[32, 64, 128],
+        default=[32, 64, 128, 256],
         min_length=1,
         description="channels of each stage; every stage halves the image",
     )
@@ -91,9 +91,9 @@ class TransformerModel(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
     name: Literal["transformer"] = "transformer"
-    layers: int = Field(default=4, ge=1, le=256, description="blocks of attention and MLP")
+    layers: int = Field(default=3, ge=1, le=256, description="blocks of attention and MLP")
     heads: int = Field(default=4, ge=1, le=256, description="attention heads; must divide the width")
-    width: Width = Field(default=128, description="size of each position's vector")
+    width: Width = Field(default=96, description="size of each position's vector")
     dropout: float = Field(
         default=0.0, ge=0, lt=1, description="share of each part's output set to zero in training"
     )

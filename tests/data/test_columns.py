@@ -70,6 +70,9 @@ def test_large_numbers_close_together_keep_their_differences():
         (["3,14", "2", "-0,5"], ";", [3.14, 2, -0.5]),
         (["1,234", "12", "1,234,567.5"], ",", [1234, 12, 1234567.5]),
         (["1.5", "2", "1.25"], ";", [1.5, 2, 1.25]),
+        (["1.234,5", "12,5", "3"], ";", [1234.5, 12.5, 3]),
+        (["3,14", "2,7", "1"], ",", [3.14, 2.7, 1]),
+        (["$1,200.50", "$3", "-$1"], ",", [1200.5, 3, -1]),
     ],
 )
 def test_commas_in_numbers(values, separator, truth):
@@ -215,6 +218,11 @@ def test_text_and_parquet_read_alike():
 
 
 def test_styles_of_numbers():
-    """Only whole groups of three are thousands: 1,23 is no number between commas."""
-    assert numbers(pl.Series(["1,23", "1,234", "12,34,567"]), "1,000").to_list() == [None, 1234, None]
-    assert numbers(pl.Series(["1,5", "1.5", "1.234,5"]), ",").to_list() == [1.5, 1.5, None]
+    """Only whole groups of three are thousands; with points as groups, 1.5 is no number."""
+    texts = pl.Series(
+        ["1,23", "1,234", "12,34,567", "1 234 567.5", "1.234,5", "1.5", "\u22125%", "$ 7", None]
+    )
+    anglo = [None, 1234, None, 1234567.5, None, 1.5, -5, 7, None]
+    assert numbers(texts, "1,000.5").to_list() == anglo
+    assert numbers(texts, ",").to_list() == [1.23, 1.234, None, None, None, 1.5, -5, 7, None]
+    assert numbers(texts, "1.000,5").to_list() == [1.23, 1.234, None, None, 1234.5, None, -5, 7, None]

@@ -109,6 +109,7 @@ BROKEN: dict[str, tuple[str | bytes, str]] = {
     "text after quote": ('a,b\n"1"x,2\n', "row 2: a quotation mark"),
     "open quote in header": ('a,"b\n1,2\n', "row 1: a quotation mark"),
     "twice": ("a,b, a\n1,2,3\n", "more than one column named 'a'"),
+    "no header": ("5.1,1,1\n4.9,0,1\n", "first row looks like data"),
     "latin-1": ("a,b\n1,2\n3,é\n".encode("latin-1"), "line 3 has the byte 0xE9"),
     "latin-1 in header": ("ä,b\n1,2\n".encode("latin-1"), "line 1 has the byte 0xE4"),
     "utf-16": ("a,b\n1,2\n".encode("utf-16"), "UTF-16"),

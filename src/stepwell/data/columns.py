@@ -97,21 +97,45 @@ def simplified(values: pl.Series) -> pl.Series | None:
 def numbers(text: pl.Series, style: str) -> pl.Series:
     """Returns float64, null where a text is no number.
 
-    style: "." (3.14), "," (3,14) or "1,000" (commas between groups of three digits).
+    style: "." (3.14) · "1,000.5" (commas, blanks or apostrophes between groups of three digits) ·
+    "," (3,14) · "1.000,5" (points between groups of three). All but the first take a sign of
+    currency or per cent, which is dropped: 5% is 5.
     """
-    if style == ",":
-        # "1.5" stays a number: one file has commas, the next one points.
+    if style != ".":
+        text = text.str.replace("−", "-", literal=True).str.replace(r"^([-+]?)\s*[$€£¥]\s*", "${1}")
+        text = text.str.replace(r"\s*[$€£¥%]$", "")
+    if style in _GROUPED:
+        pattern, marks = _GROUPED[style]
+        grouped = text.str.contains(pattern).fill_null(False)
+        text = text.str.replace_all(marks, "").zip_with(grouped, text)
+        if style == "1.000,5":  # between groups of three a point is never decimal: 1.5 is no number
+            text = text.set(~grouped & text.str.contains(".", literal=True).fill_null(False), None)
+    if "," in style and style != "1,000.5":
+        # In style "," 1.5 stays a number: one file has commas, the next one points.
         text = text.str.replace(",", ".", literal=True)
-    elif style == "1,000":
-        grouped = text.str.contains(r"^[-+]?\d{1,3}(,\d{3})+(\.\d*)?$")
-        text = text.str.replace_all(",", "", literal=True).zip_with(grouped.fill_null(False), text)
     return text.cast(pl.Float64, strict=False).fill_nan(None)
 
 
+_GROUPED = {  # what a grouped number looks like, and the marks to take out of it
+    "1,000.5": (r"^[-+]?\d{1,3}([,\s'’]\d{3})+(\.\d*)?$", r"[,\s'’]"),
+    "1.000,5": (r"^[-+]?\d{1,3}([.\s'’]\d{3})+(,\d*)?$", r"[.\s'’]"),
+}
+
+
 def number_styles(separator: str | None) -> list[str]:
-    if separator is None:
-        return ["."]
-    return [".", "1,000"] if separator == "," else [".", ","]
+    """Returns the styles to try, the likelier first: 1,234 between semicolons is a little over one."""
+    return [".", "1,000.5", ",", "1.000,5"] if separator in (None, ",") else [".", ",", "1.000,5", "1,000.5"]
+
+
+def best_style(text: pl.Series, weight: pl.Series, separator: str | None) -> tuple[str, int]:
+    """Returns the style in which most of the values are numbers, and how many (weighted) they are."""
+    best, most = ".", -1
+    for style in number_styles(separator):
+        if (found := int(weight.filter(numbers(text, style).is_not_null()).sum())) > most:
+            best, most = style, found
+        if most == int(weight.sum()):
+            break
+    return best, most
 
 
 def dates(text: pl.Series, form: str) -> pl.Series:
@@ -120,6 +144,7 @@ def dates(text: pl.Series, form: str) -> pl.Series:
     The years 1600 to 2299 only: "%Y" alone takes the version number 1-2-3 for a day of year 1.
     """
     plain = text.str.replace(r"^(\d{4}-\d{1,2}-\d{1,2})T", "${1} ").str.replace(r"Z$", "+00:00")
+    plain = plain.str.replace(r"^(\d{4}-\d{1,2})$", "${1}-01")  # a month is its first day
     found = plain.str.to_datetime(form, strict=False, time_unit="us", exact=True)
     if isinstance(found.dtype, pl.Datetime) and found.dtype.time_zone:
         found = found.dt.convert_time_zone("UTC").dt.replace_time_zone(None)
@@ -167,11 +192,12 @@ def misfit(column: Column, values: pl.Series, parsed: pl.Series) -> int | None:
 
 
 def learn(
-    name: str, raw: pl.Series, train: pl.Series, separator: str | None, row: Row
+    name: str, raw: pl.Series, train: pl.Series, separator: str | None, row: Row, path: str = ""
 ) -> tuple[Column | None, list[str]]:
     """Returns what the training rows tell of a column, or None where it is of no use, and notes.
 
     raw: (N,) the whole column; train: (N,) booleans; row: index → row in the file, for messages.
+    separator: the text file's, which tells how it may write numbers; None for Parquet.
     """
     values = simplified(raw)
     if values is None:
@@ -188,7 +214,7 @@ def learn(
         more, why = _learn_category(name, values.filter(train))
     else:
         parsed = parse(column, values)
-        _refuse(column, values, parsed, row)
+        _refuse(column, values, parsed, row, path)
         more, why = (_learn_date if column["kind"] == "date" else _learn_number)(name, parsed, train)
     return (None, why) if more is None else (column | more, notes + why)
 
@@ -205,8 +231,8 @@ def _kind_of_text(
 
     column: Column = {"name": name, "kind": "category", "style": ".", "format": None, "strays": []}
     notes: list[str] = []
-    style = max(number_styles(separator), key=lambda s: share(numbers(text, s)))
-    part = share(numbers(text, style))
+    style, found = best_style(text, weight, separator)
+    part = found / total
     if share(booleans(text)) >= MOSTLY:
         candidate, part = column | {"kind": "boolean"}, share(booleans(text))
     elif part >= MOSTLY:

@@ -143,10 +143,12 @@ def read_new(preparation: dict[str, Any], path: str, targets: bool) -> NewData:
 def _learn(table: TableFile, names: list[str], train: np.ndarray) -> tuple[list[columns.Column], list[str]]:
     mask = np.zeros(table.rows, bool)
     mask[train] = True
-    learnt, notes = [], []
+    in_training, learnt, notes = pl.Series(mask), [], []
     for frame in table.groups(names):
         for name in frame.columns:
-            column, why = columns.learn(name, frame[name], pl.Series(mask), table.separator, table.file_row)
+            column, why = columns.learn(
+                name, frame[name], in_training, table.separator, table.file_row, str(table.path)
+            )
             learnt += [column] if column else []
             notes += why
     if not learnt:

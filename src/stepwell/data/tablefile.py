@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import re
 import sys
 from bisect import bisect_right
 from collections.abc import Iterator
@@ -223,10 +224,17 @@ def _header(path: Path, separator: str) -> list[str]:
     raise UserError(f"{path} is empty: a table needs a row of column names and rows of data.")
 
 
+def looks_like_data(names: list[str]) -> bool:
+    """Whether all of the column names are numbers."""
+    return all(re.fullmatch(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?", name) for name in names)
+
+
 def _column_names(path: Path, found: list[str]) -> list[str]:
     names = [name.strip() or f"column {i}" for i, name in enumerate(found, 1)]
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
+        if looks_like_data(twice):
+            raise UserError(f"{path}: the first row looks like data, so put a row of column names above it.")
         raise UserError(f"{path} has more than one column named {listing(twice)}: give each its own name.")
     return names
 

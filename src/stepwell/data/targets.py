@@ -9,9 +9,9 @@ import polars as pl
 import torch
 from torch import Tensor
 
-from stepwell.data.columns import MISSING, number_styles, numbers, simplified
+from stepwell.data.columns import MISSING, best_style, numbers, simplified
 from stepwell.data.dataset import Task
-from stepwell.data.tablefile import TableFile, listing
+from stepwell.data.tablefile import TableFile, listing, looks_like_data
 from stepwell.errors import UserError
 
 USUAL_NAMES = ("target", "label", "class", "y")
@@ -39,14 +39,14 @@ def target_names(table: TableFile, wanted: str | list[str] | None) -> list[str]:
     if twice:
         raise UserError(f"data.target names {listing(twice)} more than once: name each column once.")
     hint = "set data.target to a column of the table."
-    if all(_is_number(name) for name in table.names):
+    if len(table.names) == 1:
+        hint = (
+            "its first line must hold all column names, with commas, semicolons, tabs or bars between them."
+        )
+    elif looks_like_data(table.names):
         hint = "its first row looks like data, so put a row of column names above it."
     table.require(names, hint)
     return names
-
-
-def _is_number(text: str) -> bool:
-    return numbers(pl.Series([text], dtype=pl.String), ".").is_not_null().item()
 
 
 def learn_targets(
@@ -113,7 +113,7 @@ def _learn_one(
             f"{table.path}: the target {name!r} is {found[0]!r} in every row, so there is nothing to tell"
             " apart: choose another data.target, or add rows of another class."
         )
-    if 2 * len(found) > len(text):
+    if len(found) > max(2, len(text) // 2):
         regress = ", or set data.task=regression" if numeric else ""
         raise UserError(
             f"{table.path}: the target {name!r} has {len(found)} different values in {len(text)} rows, too"
@@ -175,7 +175,8 @@ def _style(raw: pl.Series, separator: str | None) -> str:
         return "."
     text = simplified(raw)
     assert text is not None
-    return max(number_styles(separator), key=lambda s: numbers(text, s).is_not_null().sum())
+    counts = text.drop_nulls().value_counts(name="n")
+    return best_style(counts[text.name], counts["n"], separator)[0]
 
 
 def _as_numbers(values: pl.Series, style: str) -> pl.Series:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -139,20 +140,29 @@ def _below(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
 def write(path: Path, tensors: dict[str, Tensor], state: dict[str, Any]) -> None:
     """Writes tensors and JSON values into one file, at once or not at all."""
     whole = {name: value.detach().cpu().clone().contiguous() for name, value in tensors.items()}
-    metadata = {"format": FORMAT, "state": json.dumps(state, allow_nan=False)}
-    metadata["digest"] = _digest(whole, metadata["state"])
-    files.write_atomically(path, lambda temporary: save_file(whole, temporary, metadata))
+    text = json.dumps(state, allow_nan=False)
+    # One entry: safetensors writes several in an order that differs from process to process.
+    about = json.dumps({"format": FORMAT, "digest": _digest(whole, text), "state": text})
+    files.write_atomically(path, lambda temporary: _save(whole, temporary, {"stepwell": about}))
+
+
+def _save(tensors: dict[str, Tensor], path: Path, metadata: dict[str, str]) -> None:
+    save_file(tensors, path, metadata)
+    # safetensors makes files that only their owner can read; others' rights follow the umask, as usual.
+    mask = os.umask(0)
+    os.umask(mask)
+    path.chmod(0o666 & ~mask)
 
 
 def read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Reads what `write` wrote; UserError where the file is not whole."""
     try:
         with safe_open(path, "pt") as file:
-            metadata = file.metadata() or {}
+            about = json.loads((file.metadata() or {})["stepwell"])
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
-        if metadata["digest"] != _digest(tensors, metadata["state"]):
+        if about["digest"] != _digest(tensors, about["state"]):
             raise UserError(f"{path} is damaged: its content does not match its digest")
-        return tensors, json.loads(metadata["state"])
+        return tensors, json.loads(about["state"])
     except FileNotFoundError:
         raise UserError(f"{path}: there is no such file") from None
     except (SafetensorError, KeyError, ValueError, OSError) as error:

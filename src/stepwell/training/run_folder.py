@@ -72,22 +72,14 @@ class RunFolder:
         except FileNotFoundError:
             return None
         except ValueError:
-            raise UserError(f"{self.result_file} is damaged: remove it and go on with --resume {self.path}") from None
+            raise UserError(
+                f"{self.result_file} is damaged: remove it and go on with --resume {self.path}"
+            ) from None
 
     def close(self) -> None:
         if self._lock is not None:
             os.close(self._lock)
             self._lock = None
-
-    def discard(self) -> None:
-        """Removes a folder in which nothing was done yet."""
-        for entry in (self.path / ".lock", self.recipe_file):
-            entry.unlink(missing_ok=True)
-        for folder in (self.checkpoints, self.path):
-            try:
-                folder.rmdir()
-            except OSError:
-                return
 
     def _take_lock(self) -> None:
         # The kernel drops the lock with the process, however that ends.
@@ -96,7 +88,9 @@ class RunFolder:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             self.close()
-            raise UserError(f"another process is training in {self.path}: wait for it or choose another --out") from None
+            raise UserError(
+                f"another process is training in {self.path}: wait for it, or choose another --out"
+            ) from None
 
 
 def existing(path: str | Path) -> RunFolder:

@@ -52,10 +52,9 @@ def train(
         folder = RunFolder.create(out, whole)
         try:
             folder.save_recipe(whole)
-        except BaseException:
-            folder.discard()
-            raise
-        return _conduct(run, folder, None, quiet), folder.path
+            return _conduct(run, folder, None, quiet), folder.path
+        finally:
+            folder.close()
 
 
 def resume(path: str | Path, quiet: bool = False) -> tuple[dict[str, Any], bool]:
@@ -93,9 +92,7 @@ def _conduct(run: Run, folder: RunFolder, loaded: checkpoint.Loaded | None, quie
             conductor.save()
         finally:
             conductor.close()
-        result = _finish(run, folder)
-    folder.close()
-    return result
+        return _finish(run, folder)
 
 
 def _raise_if_stopped(stop: StopRequest, folder: RunFolder) -> None:

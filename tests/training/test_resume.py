@@ -1,0 +1,263 @@
+"""A run that is interrupted and resumed ends bit for bit where the uninterrupted one does."""
+
+import hashlib
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from stepwell.errors import Diverged, UserError
+from stepwell.training import checkpoint, train
+from stepwell.training.conductor import Conductor
+
+SMALL = {"training.epochs": 3, "training.log_every": 7, "training.batch_size": 32}
+
+RUNS = {
+    "dropout and noise": {"model.dropout": 0.3, "augment.noise": 0.5},
+    "batch norm, flips and crops": {
+        "model": "cnn",
+        "model.channels": [4, 8],
+        "augment.flip": 0.5,
+        "augment.crop": 1,
+    },
+    "accumulation and momentum": {"training.accumulate": 3, "optimizer": "momentum", "regularize.l2": 1e-3},
+    "bfloat16": {"training.precision": "bf16", "model.dropout": 0.1},
+    "best weights": {"training.weights": "best", "optimizer.lr": 0.02},
+    "numbers": {"data": "diabetes", "loss": "huber", "schedule": "one-cycle"},
+}
+
+
+def digest(folder: Path) -> dict[str, str]:
+    """Hashes of everything that must be the same: weights, metrics, evaluation, the last checkpoint's content."""
+    found = {
+        name: hashlib.sha256((folder / name).read_bytes()).hexdigest()
+        for name in ("model.safetensors", "metrics.jsonl", "evaluation.json")
+    }
+    last = sorted((folder / "checkpoints").glob("update-*"))[-1]
+    tensors, state = checkpoint.read(last)
+    found["checkpoint"] = (
+        last.name
+        + hashlib.sha256(
+            b"".join(
+                name.encode() + t.reshape(-1).view(torch.uint8).numpy().tobytes()
+                for name, t in sorted(tensors.items())
+            )
+        ).hexdigest()
+    )
+    clock = {"seconds", "sizes", "progress"}
+    found["state"] = json.dumps({k: v for k, v in state.items() if k not in clock})
+    return found
+
+
+def interrupt_at(monkeypatch, updates):
+    """Makes a signal arrive right after each of these updates, once."""
+    left = sorted(updates)
+    original = Conductor.interrupted
+
+    def interrupted(self):
+        if left and self.run.update >= left[0]:
+            left.pop(0)
+            os.kill(os.getpid(), signal.SIGTERM)
+        return original(self)
+
+    monkeypatch.setattr(Conductor, "interrupted", interrupted)
+
+
+def train_with_interruptions(recipe, out, monkeypatch, updates):
+    with monkeypatch.context() as patch:
+        interrupt_at(patch, updates)
+        try:
+            train.train(None, recipe, str(out), quiet=True)
+        except train.Interrupted as stopped:
+            assert stopped.signal == signal.SIGTERM
+        for _ in range(len(updates) + 1):
+            try:
+                _, was_finished = train.resume(out, quiet=True)
+                if was_finished:
+                    return
+            except train.Interrupted:
+                continue
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_resumed_equals_uninterrupted(name, tmp_path, monkeypatch):
+    """Stopped at two updates inside an epoch and off the grid of checks, then resumed: the same bits."""
+    recipe = {**SMALL, **RUNS[name]}
+    train.train(None, recipe, str(tmp_path / "whole"), quiet=True)
+    train_with_interruptions(recipe, tmp_path / "parts", monkeypatch, [5, 23])
+    assert digest(tmp_path / "parts") == digest(tmp_path / "whole")
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("whole") / "run"
+    train.train(
+        None, {**SMALL, "model.dropout": 0.2, "training.checkpoint_every": 9}, str(folder), quiet=True
+    )
+    return digest(folder)
+
+
+@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(updates=st.sets(st.integers(1, 116), min_size=1, max_size=4))
+def test_any_moment(whole, tmp_path_factory, monkeypatch, updates):
+    """Whatever updates it is stopped at, a run ends with the same bits."""
+    folder = tmp_path_factory.mktemp("parts") / "run"
+    recipe = {**SMALL, "model.dropout": 0.2, "training.checkpoint_every": 9}
+    train_with_interruptions(recipe, folder, monkeypatch, updates)
+    assert digest(folder) == whole
+
+
+def test_images_decoded_by_workers_while_training(tmp_path, monkeypatch):
+    """With images decoded from disk by two workers, flips and crops: the same bits, also with one worker."""
+    generator = np.random.default_rng(0)
+    for split in ("train", "test"):
+        for label in ("cat", "dog"):
+            (tmp_path / "pets" / split / label).mkdir(parents=True)
+            for i in range(20):
+                pixels = generator.integers(0, 256, (8, 8, 3), dtype=np.uint8)
+                Image.fromarray(pixels).save(tmp_path / "pets" / split / label / f"{i}.png")
+    recipe = {
+        "data": str(tmp_path / "pets"),
+        "data.in_memory": False,
+        "data.workers": 2,
+        "model.channels": [4],
+        "augment.flip": 0.5,
+        "augment.crop": 1,
+        "training.epochs": 4,
+        "training.batch_size": 8,
+        "training.log_every": 3,
+    }
+    train.train(None, recipe, str(tmp_path / "whole"), quiet=True)
+    train_with_interruptions(recipe, tmp_path / "parts", monkeypatch, [2, 7, 11])
+    assert digest(tmp_path / "parts") == digest(tmp_path / "whole")
+    train.train(None, {**recipe, "data.workers": 1}, str(tmp_path / "one"), quiet=True)
+    assert digest(tmp_path / "one")["model.safetensors"] == digest(tmp_path / "whole")["model.safetensors"]
+
+
+def test_text(tmp_path, monkeypatch):
+    """A transformer with dropout on text, whose windows shift from epoch to epoch: the same bits."""
+    (tmp_path / "verse.txt").write_text("".join(random.Random(0).choices("abcde \n", k=4000)))
+    recipe = {
+        "data": str(tmp_path / "verse.txt"),
+        "data.length": 16,
+        "model.layers": 1,
+        "model.width": 16,
+        "model.heads": 2,
+        "model.dropout": 0.2,
+        **SMALL,
+    }
+    train.train(None, recipe, str(tmp_path / "whole"), quiet=True)
+    train_with_interruptions(recipe, tmp_path / "parts", monkeypatch, [4, 13])
+    assert digest(tmp_path / "parts") == digest(tmp_path / "whole")
+
+
+def test_roll_backs_resume_too(tmp_path, monkeypatch):
+    """A run that rolls back twice, stopped before and after, does the same roll-backs with the same rates."""
+    recipe = {**SMALL, "data": "diabetes", "optimizer": "sgd", "optimizer.lr": 1e3, "schedule": "constant"}
+    train.train(None, recipe, str(tmp_path / "whole"), quiet=True)
+    train_with_interruptions(recipe, tmp_path / "parts", monkeypatch, [3, 10, 20])
+    assert digest(tmp_path / "parts") == digest(tmp_path / "whole")
+    events = [json.loads(row) for row in (tmp_path / "whole" / "metrics.jsonl").read_text().splitlines()]
+    assert 1 <= sum("event" in row for row in events) <= 3
+
+
+def test_after_three_roll_backs_it_stops(tmp_path):
+    """A rate that three cuts by ten do not save ends in Diverged, and the folder can still be read."""
+    recipe = {**SMALL, "data": "diabetes", "optimizer": "sgd", "optimizer.lr": 1e30, "schedule": "constant"}
+    with pytest.raises(Diverged, match="after 3 roll-backs"):
+        train.train(None, recipe, str(tmp_path / "run"), quiet=True)
+    rows = [json.loads(row) for row in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    assert sum("event" in row for row in rows) == 3
+
+
+def command(*words):
+    return [sys.executable, "-m", "stepwell", "train", *map(str, words)]
+
+
+def test_sigkill_and_fresh_processes(tmp_path):
+    """Killed with SIGKILL at random moments and resumed in new processes, a run ends with the same bits."""
+    recipe = ["training.epochs=60", "training.checkpoint_every=41", "model.dropout=0.2", "augment.noise=0.2"]
+    subprocess.run(command(*recipe, "--out", tmp_path / "whole"), check=True, capture_output=True)
+    folder, moments, kills = tmp_path / "parts", random.Random(1), 0
+    words = [*recipe, "--out", folder]
+    for _ in range(3):
+        process = subprocess.Popen(command(*words), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        while not (folder / "metrics.jsonl").exists() and process.poll() is None:
+            time.sleep(0.01)
+        time.sleep(moments.uniform(0.1, 0.8) if kills else 0.0)
+        process.kill()
+        kills += process.wait() == -signal.SIGKILL
+        words = ["--resume", folder]
+    assert kills
+    subprocess.run(command("--resume", folder), check=True, capture_output=True)
+    assert digest(folder) == digest(tmp_path / "whole")
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_signals_save_and_say_how_to_go_on(number, code, tmp_path):
+    """Ctrl-C and SIGTERM end with 130 and 143, a checkpoint, and the command that goes on."""
+    process = subprocess.Popen(
+        command("training.epochs=2000", "--out", tmp_path / "run"),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    while not (tmp_path / "run" / "metrics.jsonl").exists():
+        time.sleep(0.02)
+    time.sleep(0.3)
+    process.send_signal(number)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == code
+    assert f"stepwell train --resume {tmp_path / 'run'}" in errors
+    assert "Traceback" not in errors
+    assert list((tmp_path / "run" / "checkpoints").glob("update-*"))
+
+
+def test_a_finished_run_says_so(tmp_path):
+    """--resume on a finished run changes nothing and returns its result."""
+    result, _ = train.train(None, SMALL, str(tmp_path / "run"), quiet=True)
+    before = digest(tmp_path / "run")
+    again, was_finished = train.resume(tmp_path / "run", quiet=True)
+    assert was_finished and again == result and digest(tmp_path / "run") == before
+
+
+def test_changed_data_is_refused(tmp_path, monkeypatch):
+    """A run whose data file changed in the meantime is not gone on with."""
+    table = tmp_path / "t.csv"
+    rows = [f"{i},{i % 7},{'yes' if i % 3 else 'no'}" for i in range(200)]
+    table.write_text("a,b,target\n" + "\n".join(rows))
+    with monkeypatch.context() as patch:
+        interrupt_at(patch, [5])
+        with pytest.raises(train.Interrupted):
+            train.train(None, {"data": str(table), **SMALL}, str(tmp_path / "run"), quiet=True)
+    table.write_text(table.read_text().replace("1,1,yes", "1,2,yes", 1))
+    with pytest.raises(UserError, match="changed since this run began"):
+        train.resume(tmp_path / "run", quiet=True)
+
+
+def test_a_damaged_checkpoint_is_passed_over(tmp_path, monkeypatch):
+    """One flipped bit in the newest checkpoint is noticed; the one before it leads to the same end."""
+    recipe = {**SMALL, "training.checkpoint_every": 10}
+    train.train(None, recipe, str(tmp_path / "whole"), quiet=True)
+    with monkeypatch.context() as patch:
+        interrupt_at(patch, [47])
+        with pytest.raises(train.Interrupted):
+            train.train(None, recipe, str(tmp_path / "parts"), quiet=True)
+    newest = tmp_path / "parts" / "checkpoints" / "update-000000047.safetensors"
+    content = bytearray(newest.read_bytes())
+    content[-100] ^= 1
+    newest.write_bytes(content)
+    train.resume(tmp_path / "parts", quiet=True)
+    whole, parts = digest(tmp_path / "whole"), digest(tmp_path / "parts")
+    assert parts == whole

@@ -23,7 +23,9 @@ app = typer.Typer(
 
 Words = Annotated[
     list[str] | None,
-    typer.Argument(metavar="[RECIPE.yaml] [KEY=VALUE]...", help="A recipe file and keys over it.", show_default=False),
+    typer.Argument(
+        metavar="[RECIPE.yaml] [KEY=VALUE]...", help="A recipe file and keys over it.", show_default=False
+    ),
 ]
 RunPath = Annotated[str, typer.Argument(metavar="RUN", help="The run folder.", show_default=False)]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as one JSON object.")]
@@ -48,7 +50,9 @@ def train(
 
     if resume is not None:
         if words or out:
-            raise UserError("--resume goes on with a run as it was begun: give no recipe, keys or --out with it")
+            raise UserError(
+                "--resume goes on with a run as it was begun: give no recipe, keys or --out with it"
+            )
         result = library.resume(resume, quiet=as_json)
         if not as_json and not result["resumed"]:
             print(f"{resume} was finished before: there is nothing to go on with.", file=sys.stderr)
@@ -87,7 +91,9 @@ def predict(
     file: Annotated[str, typer.Argument(help="New data; for text, a prompt.", show_default=False)],
     out: Annotated[
         str | None,
-        typer.Option(help="Where to write: .csv, .tsv, .parquet, .json, .jsonl; for text .txt.", show_default=False),
+        typer.Option(
+            help="Where to write: .csv, .tsv, .parquet, .json, .jsonl; for text .txt.", show_default=False
+        ),
     ] = None,
     length: Annotated[int, typer.Option(min=1, help="Text: how many characters to write.")] = 500,
     temperature: Annotated[
@@ -128,7 +134,9 @@ def predict(
 @app.command()
 def export(
     run: RunPath,
-    out: Annotated[str, typer.Option(help="Where to write: .safetensors, .pt2 or .onnx.", show_default=False)],
+    out: Annotated[
+        str, typer.Option(help="Where to write: .safetensors, .pt2 or .onnx.", show_default=False)
+    ],
     as_json: Json = False,
 ) -> None:
     """Write a trained model for other programs, and check that it gives the same numbers there."""
@@ -138,7 +146,9 @@ def export(
     if as_json:
         _print_json(result)
     elif "largest_difference" in result:
-        print(f"Written to {result['file']}; checked: differs from the original by {result['largest_difference']:.2g} at most.")
+        print(
+            f"Written to {result['file']}; checked: differs from the original by {result['largest_difference']:.2g} at most."
+        )
     else:
         print(f"{result['tensors']} tensors written to {result['file']}")
 
@@ -199,7 +209,10 @@ def main() -> None:
 
 
 def _fail(sentence: str, code: int) -> None:
-    print(f"stepwell: {' '.join(sentence.split()).rstrip('.')}.", file=sys.stderr)
+    print(
+        f"stepwell: {' '.join(sentence.split()).rstrip('.')}{'' if sentence.rstrip().endswith('?') else '.'}",
+        file=sys.stderr,
+    )
     sys.exit(code)
 
 
@@ -209,8 +222,10 @@ def _recipe_words(words: list[str] | None) -> tuple[str | None, dict[str, Any]]:
 
     words = list(words or [])
     path = words.pop(0) if words and "=" not in words[0] else None
-    if path is not None and not Path(path).suffix.lower() in (".yaml", ".yml") and not Path(path).is_file():
-        raise UserError(f"'{path}' is neither a recipe file (.yaml) nor key=value: give for instance optimizer.lr=0.01")
+    if path is not None and Path(path).suffix.lower() not in (".yaml", ".yml") and not Path(path).is_file():
+        raise UserError(
+            f"'{path}' is neither a recipe file (.yaml) nor key=value: give for instance optimizer.lr=0.01"
+        )
     return path, parse_changes(words)
 
 
@@ -239,7 +254,9 @@ def _print_metrics(test: dict[str, Any]) -> None:
         if entry["value"] is None:
             print(f"  {name.replace('_', ' '):<22} undefined here")
             continue
-        interval = f"  [{_figure(name, entry['low'])}, {_figure(name, entry['high'])}]" if "low" in entry else ""
+        interval = (
+            f"  [{_figure(name, entry['low'])}, {_figure(name, entry['high'])}]" if "low" in entry else ""
+        )
         print(f"  {name.replace('_', ' '):<22} {_figure(name, entry['value'])}{interval}")
 
 
@@ -247,7 +264,9 @@ _SHARES = ("accuracy", "f1", "precision", "recall")
 
 
 def _figure(name: str, value: float) -> str:
-    return f"{value:.2%}" if any(word in name for word in _SHARES) and "average" not in name else f"{value:.4g}"
+    return (
+        f"{value:.2%}" if any(word in name for word in _SHARES) and "average" not in name else f"{value:.4g}"
+    )
 
 
 def _print_keys(rows: list[dict[str, Any]]) -> None:
@@ -263,7 +282,9 @@ def _print_keys(rows: list[dict[str, Any]]) -> None:
             if section is not None:
                 console.print(table)  # noqa: F821
             section = name
-            table = Table(box=None, padding=(0, 2, 0, 0), show_header=section == rows[0]["key"].partition(".")[0])
+            table = Table(
+                box=None, padding=(0, 2, 0, 0), show_header=section == rows[0]["key"].partition(".")[0]
+            )
             for title, size in (("key", 26), ("default", 14), ("range", 24)):
                 table.add_column(title, min_width=size, overflow="fold")
             table.add_column("meaning", ratio=1)

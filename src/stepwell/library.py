@@ -10,7 +10,11 @@ from stepwell.training import train as training
 
 
 def train(
-    recipe: str | os.PathLike[str] | None = None, *, out: str | None = None, quiet: bool = False, **changes: Any
+    recipe: str | os.PathLike[str] | None = None,
+    *,
+    out: str | None = None,
+    quiet: bool = False,
+    **changes: Any,
 ) -> dict[str, Any]:
     """Trains what a recipe says and writes the run folder with its report.
 

@@ -47,10 +47,10 @@ def test_warm_up_rises_linearly_and_then_follows():
     assert values[4:] == [after(k) for k in range(20)]
 
 
-@given(name=st.sampled_from(sorted(SCHEDULES)), updates=st.integers(1, 500), lr=st.floats(1e-6, 10))
+@given(name=st.sampled_from(sorted(SCHEDULES)), updates=st.integers(10, 500), lr=st.floats(1e-6, 10))
 def test_every_schedule_stays_within_bounds(name, updates, lr):
     """At every update of a run of any length the rate is finite, not negative and at most the set rate."""
     schedule = build(SCHEDULES[name](), lr, updates)
     values = [schedule(k) for k in range(updates + 1)]
     assert all(math.isfinite(v) and -1e-12 <= v <= lr * (1 + 1e-9) for v in values)
-    assert max(values[:updates]) >= lr * (0.03 if updates < 40 else 0.98)
+    assert max(values[:updates]) >= lr * (0.5 if updates < 40 else 0.98)

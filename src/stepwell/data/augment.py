@@ -40,7 +40,9 @@ def _crop(x: Tensor, sample: Tensor, seed: int, pad: int) -> Tensor:
     rows = _mirror(down[:, None] + torch.arange(height, device=x.device), height)  # (B, H)
     columns = _mirror(right[:, None] + torch.arange(width, device=x.device), width)  # (B, W)
     every = torch.arange(batch, device=x.device)[:, None, None]
-    return x.permute(0, 2, 3, 1)[every, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2).contiguous()
+    return (
+        x.permute(0, 2, 3, 1)[every, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2).contiguous()
+    )
 
 
 def _mirror(place: Tensor, size: int) -> Tensor:

@@ -43,13 +43,20 @@ class Batches:
     ) -> None:
         self.part = _on_device(part, device)
         self.size, self.batch_size = batch_size * accumulate, batch_size
-        self.updates_per_epoch, self.seed, self.device, self.transform = updates_per_epoch, seed, device, transform
+        self.updates_per_epoch, self.seed, self.device, self.transform = (
+            updates_per_epoch,
+            seed,
+            device,
+            transform,
+        )
         self.in_place = self.part.inputs.resident
         sample = self.part.gather(torch.zeros(1, dtype=torch.int64, device=self._index_device()))
         update_bytes = sum(t.nbytes for t in sample) * self.size
         self.chunk = max(1, min(CHUNK_UPDATES, CHUNK_BYTES // update_bytes)) if self.in_place else 1
         self._order: tuple[int, Tensor] | None = None
-        self._chunks: OrderedDict[tuple[int, int], Future[list[list[Batch]]] | list[list[Batch]]] = OrderedDict()
+        self._chunks: OrderedDict[tuple[int, int], Future[list[list[Batch]]] | list[list[Batch]]] = (
+            OrderedDict()
+        )
         self._pool = None if self.in_place else ThreadPoolExecutor(1, thread_name_prefix="stepwell-batches")
         self._stream = torch.cuda.Stream(device) if device.type == "cuda" and not self.in_place else None
 

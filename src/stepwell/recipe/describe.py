@@ -82,7 +82,9 @@ def _range(field: Any) -> str:
     if low is None and high is None:
         return kind
     bounds = f"{left}{_number(low) if low is not None else '−∞'}, {_number(high) if high is not None else '∞'}{right}"
-    return f"{kind} in {bounds}" if high is not None else f"{kind} {'≥' if left == '[' else '>'} {_number(low)}"
+    return (
+        f"{kind} in {bounds}" if high is not None else f"{kind} {'≥' if left == '[' else '>'} {_number(low)}"
+    )
 
 
 def _type(annotation: Any) -> str:

@@ -11,7 +11,7 @@ from stepwell.recipe.schema import Recipe
 
 # Enough updates for every default model on the data sets of docs/results.md; few enough that a small
 # table ends in seconds.
-UPDATES = 5000
+UPDATES = 3000
 EPOCHS = (5, 100)
 
 
@@ -19,7 +19,11 @@ def resolve(recipe: Recipe, data: DataSet) -> Recipe:
     """Returns the recipe with every key decided; raises UserError where one has no effect."""
     loss = recipe.loss or losses.LossConfig.model_validate({"name": losses.default(data.task)})
     augment = recipe.augment
-    for key, wanted in (("flip", ("image",)), ("crop", ("image",)), ("noise", ("image", "features", "sequence"))):
+    for key, wanted in (
+        ("flip", ("image",)),
+        ("crop", ("image",)),
+        ("noise", ("image", "features", "sequence")),
+    ):
         if getattr(augment, key) and data.kind not in wanted:
             raise UserError(
                 f"augment.{key} has no effect: it is for {' and '.join(_KINDS[k] for k in wanted)}, "

@@ -37,7 +37,9 @@ class AugmentConfig(BaseModel):
 class TrainingConfig(BaseModel):
     model_config = ConfigDict(extra="forbid")
     epochs: int | None = Field(
-        None, ge=1, description="passes over the training part (default: about 5,000 updates, 5 to 100 epochs)"
+        None,
+        ge=1,
+        description="passes over the training part (default: about 3,000 updates, 5 to 100 epochs)",
     )
     updates: int | None = Field(None, ge=1, description="length of the run in updates, instead of epochs")
     seconds: float | None = Field(
@@ -62,7 +64,9 @@ class TrainingConfig(BaseModel):
         "fp32", description="arithmetic of forward and backward; weights stay fp32"
     )
     device: str = Field(
-        "auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$", description="auto, cpu, cuda or cuda:N; auto is a GPU if any"
+        "auto",
+        pattern=r"^(auto|cpu|cuda(:\d+)?)$",
+        description="auto, cpu, cuda or cuda:N; auto is a GPU if any",
     )
     track: list[Literal["tensorboard", "wandb", "mlflow", "trackio"]] = Field(
         default_factory=list, description="also log to these, where installed"

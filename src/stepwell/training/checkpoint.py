@@ -61,7 +61,7 @@ def save(folder: Path, run: Run, good: Snapshot, extra: dict[str, Any], keep: in
 
 
 def save_best(folder: Path, run: Run) -> None:
-    """Writes the best weights, if they are newer than the file. The checkpoint that names them comes after."""
+    """Writes the best weights, if they are newer than the file; the checkpoint that names them follows."""
     if run.best_weights:
         path = best_file(folder, run.best["update"])
         if not path.exists():

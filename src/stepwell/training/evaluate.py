@@ -34,13 +34,17 @@ class Predictions:
 
 
 @torch.no_grad()
-def predictions(network: Network, loss: Loss, part: Part, device: torch.device, limit: int = 0) -> Predictions:
+def predictions(
+    network: Network, loss: Loss, part: Part, device: torch.device, limit: int = 0
+) -> Predictions:
     """Predicts every sample of the part (the first `limit`, if given) in evaluation mode."""
     outputs, targets, losses = [], [], []
     was_training = network.training
     network.eval()
     try:
-        for index in slices(len(part) if not limit else min(limit, len(part)), part.inputs.shape, network.kind):
+        for index in slices(
+            len(part) if not limit else min(limit, len(part)), part.inputs.shape, network.kind
+        ):
             x, y = part.gather(index)
             z = network(x.to(device))
             losses.append(loss(z, network.encode(y.to(device))).float().cpu())

@@ -51,7 +51,9 @@ def export(run: str | Path, out: str | Path) -> dict[str, Any]:
     worst, scale = max(differences), float(module(x).detach().abs().max())
     if not worst <= 1e-4 * max(scale, 1.0):
         path.unlink()
-        raise UserError(f"{path}: the exported model differs by {worst:.3g} from the original and was removed")
+        raise UserError(
+            f"{path}: the exported model differs by {worst:.3g} from the original and was removed"
+        )
     return {"file": str(path), "inputs": [list(x.shape[1:]), str(x.dtype)], "largest_difference": worst}
 
 

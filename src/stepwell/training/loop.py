@@ -1,14 +1,14 @@
 """The training loop.
 
-    ┌─► on_update_start    rate ◄─ schedule
-    │     batch ─► forward ─► loss ─► backward     × accumulate
-    │     update of the weights
-    │   on_update_end      only where something is due, so that a small step stays small:
-    │     ├─ check         losses and gradients finite?  no: roll back, lower the rate
-    │     ├─ metrics       one line of metrics.jsonl
-    │     ├─ evaluation    validation and test part
-    │     └─ checkpoint    by updates, by the clock, or since a signal asked to stop
-    └── until the budget of epochs, updates or seconds is spent
+┌─► on_update_start    rate ◄─ schedule
+│     batch ─► forward ─► loss ─► backward     × accumulate
+│     update of the weights
+│   on_update_end      only where something is due, so that a small step stays small:
+│     ├─ check         losses and gradients finite?  no: roll back, lower the rate
+│     ├─ metrics       one line of metrics.jsonl
+│     ├─ evaluation    validation and test part
+│     └─ checkpoint    by updates, by the clock, or since a signal asked to stop
+└── until the budget of epochs, updates or seconds is spent
 """
 
 from __future__ import annotations

@@ -46,7 +46,9 @@ def save(path: Path, weights: dict[str, Tensor], data: DataSet) -> None:
 def load(path: Path, recipe: Recipe) -> Trained:
     """Builds the recipe's model and puts the file's weights into it, in evaluation mode on the CPU."""
     if not path.exists():
-        raise UserError(f"{path.parent} has no model yet: finish it with stepwell train --resume {path.parent}")
+        raise UserError(
+            f"{path.parent} has no model yet: finish it with stepwell train --resume {path.parent}"
+        )
     tensors, about = checkpoint.read(path)
     shape = tuple(about["input_shape"])
     with torch.random.fork_rng(devices=[]):

@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from stepwell.data import sources
 from stepwell.data.dataset import Inputs, Part
@@ -16,6 +15,7 @@ from stepwell.errors import UserError
 from stepwell.nn import losses
 from stepwell.nn.network import Network
 from stepwell.training import evaluate, files, metrics, model_file
+from stepwell.training.generate import generate
 from stepwell.training.model_file import Trained
 from stepwell.training.run_folder import existing
 
@@ -37,7 +37,9 @@ def predict(run: str | Path, file: str | Path) -> Any:
     """
     model = trained(run)
     if model.task == "text":
-        raise UserError("this run is of text: `predict` goes on from the file's text, write it to a .txt file")
+        raise UserError(
+            "this run is of text: `predict` goes on from the file's text, write it to a .txt file"
+        )
     new = sources.read_new(model.preparation, str(file))
     outputs = torch.cat(list(_outputs(model.network, new.inputs))) if len(new.inputs) else torch.empty(0, 1)
     return new.table.with_columns(**columns(model, outputs.numpy()))
@@ -56,11 +58,11 @@ def columns(model: Trained, outputs: np.ndarray) -> dict[str, Any]:
     if model.task == "regression":
         if outputs.shape[1] == 1:
             return {"prediction": polars.Series(outputs[:, 0])}
-        return {
-            f"prediction_{t}": polars.Series(v) for t, v in zip(model.targets, outputs.T, strict=True)
-        }
+        return {f"prediction_{t}": polars.Series(v) for t, v in zip(model.targets, outputs.T, strict=True)}
     if model.task == "multi-label":
-        names = [", ".join(c for c, yes in zip(model.classes, row, strict=True) if yes) for row in outputs > 0.5]
+        names = [
+            ", ".join(c for c, yes in zip(model.classes, row, strict=True) if yes) for row in outputs > 0.5
+        ]
     else:
         names = [model.classes[k] for k in outputs.argmax(1)]
     found = {"prediction": polars.Series(names, dtype=polars.String)}
@@ -102,25 +104,8 @@ def continue_text(
     if model.task != "text":
         raise UserError(f"{run} is not a run of text: --length and --temperature are for text")
     tokens = sources.read_new(model.preparation, str(prompt)).inputs.gather(torch.tensor([0]))
-    return decode(generate(model.network, tokens, model.input_shape[0], length, temperature, seed)[0], model.preparation)
-
-
-@torch.no_grad()
-def generate(
-    network: Network, tokens: Tensor, context: int, length: int, temperature: float, seed: int
-) -> Tensor:
-    """Appends `length` characters to tokens (1, n), each drawn given the `context` characters before it."""
-    generator = torch.Generator().manual_seed(seed)
-    network.eval()
-    for _ in range(length):
-        logits = network(tokens[:, -context:])[:, -1]  # (1, V)
-        logits[:, 0] = -torch.inf  # number 0 stands for characters that training has not seen
-        if temperature == 0:
-            following = logits.argmax(-1, keepdim=True)
-        else:
-            following = torch.multinomial((logits / temperature).softmax(-1), 1, generator=generator)
-        tokens = torch.cat([tokens, following], 1)
-    return tokens
+    written = generate(model.network, tokens, model.input_shape[0], length, temperature, seed)
+    return decode(written[0], model.preparation)
 
 
 def evaluate_file(run: str | Path, file: str | Path | None) -> dict[str, Any]:

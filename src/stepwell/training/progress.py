@@ -11,7 +11,7 @@ LINE_SECONDS = 5.0  # between plain lines
 
 
 class Progress:
-    """Draws from what `state` returns: {"fraction", "text"}; drawn ≤ 4 times a second, by a thread of its own.
+    """Draws what `state` returns, {"fraction", "text"}, at most 4 times a second by a thread of its own.
 
     The training loop does nothing for it: the drawing thread reads the run's counters.
     """

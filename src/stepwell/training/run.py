@@ -79,9 +79,7 @@ class Run:
             sd = None if data.input_scale is None else (1 / data.input_scale).to(self.device)
 
             def transform(x: Tensor, sample: Tensor, key: int) -> Tensor:
-                return augment(
-                    x, sample, key, flip=wanted.flip, crop=wanted.crop, noise=wanted.noise, sd=sd
-                )
+                return augment(x, sample, key, flip=wanted.flip, crop=wanted.crop, noise=wanted.noise, sd=sd)
 
         self.batches = Batches(
             data.train,

@@ -9,9 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from stepwell.data import counter, sources
-from stepwell.data.dataset import DataSet
 from stepwell.recipe import Recipe, read_recipe, resolve
-from stepwell.training import checkpoint, evaluate, files, mistakes, model_file, show, trackers
+from stepwell.training import checkpoint, evaluate, files, generate, mistakes, model_file, show, trackers
 from stepwell.training.conductor import Conductor
 from stepwell.training.environment import environment
 from stepwell.training.loop import fit
@@ -121,8 +120,10 @@ def _finish(run: Run, folder: RunFolder) -> dict[str, Any]:
             data.classes,
             data.targets,
             tested.rows,
-            show.shower(data, tested),
+            show.shower(data, tested, recipe.data.name),
         )
+        if data.kind == "text":
+            record["samples"] = generate.samples(run.network, data, tested, run.device, recipe.seed)
         files.write_json(folder.evaluation_file, record)
     result = {
         "status": "finished",

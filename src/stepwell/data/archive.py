@@ -63,6 +63,8 @@ class Archive(ABC):
 
 
 class Folder(Archive):
+    """The files below a folder on disk."""
+
     def __init__(self, path: str) -> None:
         super().__init__(path)
         names: list[str] = []
@@ -123,6 +125,8 @@ class SingleFile(Archive):
 
 
 class Zip(Archive):
+    """The files in a zip archive."""
+
     def __init__(self, path: str) -> None:
         super().__init__(path)
         try:
@@ -204,6 +208,7 @@ def open_archive(path: str) -> Archive:
 
 
 def is_hidden(name: str) -> bool:
+    """Whether a file or a folder above it begins with a dot or is macOS's own."""
     return any(part.startswith(".") or part == "__MACOSX" for part in name.split("/"))
 
 

@@ -153,6 +153,7 @@ def dates(text: pl.Series, form: str) -> pl.Series:
 
 
 def booleans(text: pl.Series) -> pl.Series:
+    """true and false in any case; other texts become null."""
     lower = text.str.to_lowercase()
     return (lower == "true").set(~lower.is_in(["true", "false"]), None)
 

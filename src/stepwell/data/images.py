@@ -48,6 +48,8 @@ Mode = Literal["L", "RGB"]
 
 
 class ImageData(BaseModel):
+    """A folder or an archive of images."""
+
     model_config = ConfigDict(extra="forbid")
 
     name: str = Field(

@@ -26,6 +26,8 @@ _VALIDATION_KEYS = ("validation", "valid", "val")
 
 
 class NpzData(BaseModel):
+    """A NumPy .npz file."""
+
     model_config = ConfigDict(extra="forbid")
 
     name: str = Field(

@@ -72,6 +72,7 @@ class TableFile:
 
 
 def batch_rows(columns: int) -> int:
+    """How many rows of a table this wide make a batch."""
     return max(BATCH_CELLS // max(columns, 1), 256)
 
 
@@ -84,6 +85,7 @@ def nearest(name: str, names: list[str]) -> str:
 
 
 def listing(values: list[str], most: int = 12) -> str:
+    """The values in quotes, the first few of many, for a message."""
     shown = ", ".join(repr(v) for v in values[:most])
     return shown + (f" and {len(values) - most} more" if len(values) > most else "")
 

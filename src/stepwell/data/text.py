@@ -25,6 +25,8 @@ _CODE_POINTS = 0x110000
 
 
 class TextData(BaseModel):
+    """A plain text file."""
+
     model_config = ConfigDict(extra="forbid")
 
     name: str = Field(description="path of a plain text file (UTF-8)")

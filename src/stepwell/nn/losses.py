@@ -15,6 +15,8 @@ from stepwell.errors import UserError
 
 
 class LossConfig(BaseModel):
+    """A loss without settings of its own."""
+
     model_config = ConfigDict(extra="forbid")
     name: Literal["cross-entropy", "mse", "mae"] = Field(
         "cross-entropy", description="what training minimizes (default for classes and text; numbers: mse)"
@@ -22,6 +24,8 @@ class LossConfig(BaseModel):
 
 
 class HuberConfig(BaseModel):
+    """The square for small errors, a line for large ones."""
+
     model_config = ConfigDict(extra="forbid")
     name: Literal["huber"] = "huber"
     delta: float = Field(

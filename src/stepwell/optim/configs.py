@@ -12,12 +12,16 @@ from stepwell.optim.optimizer import RuleOptimizer
 
 
 class SgdConfig(BaseModel):
+    """Stochastic gradient descent."""
+
     model_config = ConfigDict(extra="forbid")
     name: Literal["sgd"] = "sgd"
     lr: float = Field(0.1, ge=0, allow_inf_nan=False, description="learning rate η, reached after warm-up")
 
 
 class MomentumConfig(BaseModel):
+    """Momentum, in the velocity form or the displacement form."""
+
     model_config = ConfigDict(extra="forbid")
     name: Literal["momentum", "momentum-displacement"] = "momentum"
     lr: float = Field(0.01, ge=0, allow_inf_nan=False, description="learning rate η, reached after warm-up")
@@ -25,6 +29,8 @@ class MomentumConfig(BaseModel):
 
 
 class AdamConfig(BaseModel):
+    """Adam."""
+
     model_config = ConfigDict(extra="forbid")
     name: Literal["adam"] = "adam"
     lr: float = Field(1e-3, ge=0, allow_inf_nan=False, description="learning rate η, reached after warm-up")

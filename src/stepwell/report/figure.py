@@ -40,6 +40,7 @@ class Figure:
 
 
 def axis(title: str, **more: Any) -> dict[str, Any]:
+    """A plotly axis in the page's own colours."""
     return {
         "title": {"text": title, "standoff": 10, "font": {"size": 13}},
         "gridcolor": "var(--grid)",
@@ -55,10 +56,12 @@ def axis(title: str, **more: Any) -> dict[str, Any]:
 
 
 def updates_axis(**more: Any) -> dict[str, Any]:
+    """The x axis of all curves over time."""
     return axis("updates", tickformat=",~d", rangemode="tozero", **more)
 
 
 def layout(x: dict[str, Any], y: dict[str, Any], **more: Any) -> dict[str, Any]:
+    """A plotly layout in the page's own colours."""
     return {
         "xaxis": x,
         "yaxis": y,

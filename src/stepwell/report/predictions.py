@@ -32,6 +32,7 @@ def confusion_counts(run: RunFolder) -> np.ndarray | None:
 
 
 def class_names(run: RunFolder, n: int) -> list[str]:
+    """The names of n classes; their numbers where the run has other names."""
     names = run.classes
     return names if len(names) == n else [str(i) for i in range(n)]
 

@@ -36,6 +36,7 @@ class Section:
 
 
 def all_sections(run: RunFolder) -> Iterator[Section]:
+    """The page from top to bottom."""
     yield _top(run)
     yield _learning_curves(run)
     yield _hyperparameters(run)
@@ -55,6 +56,7 @@ def text(value: Any) -> str:
 
 
 def panel(figure: Figure) -> str:
+    """A framed figure with its title and caption."""
     button = ""
     if figure.log is not None:
         pressed = str(figure.log).lower()
@@ -90,6 +92,7 @@ def table(head: list[tuple[str, str]], rows: list[str], kind: str = "") -> str:
 
 
 def grid(figures: list[Figure]) -> str:
+    """Figures side by side."""
     return f'<div class="figures">{"".join(panel(figure) for figure in figures)}</div>' if figures else ""
 
 

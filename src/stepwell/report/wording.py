@@ -68,6 +68,7 @@ PREFERRED = {
 
 
 def metric(key: str) -> Metric:
+    """How a metric is written; one without an entry goes by its own name."""
     return METRICS.get(key) or Metric(key.replace("_", " "))
 
 
@@ -115,6 +116,7 @@ def significant(value: float, digits: int = 4) -> str:
 
 
 def power_of_ten(exponent: int) -> str:
+    """−3 → 10⁻³."""
     return "10" + str(exponent).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
 
 

@@ -12,12 +12,16 @@ from stepwell.schedules import Schedule
 
 
 class ConstantConfig(BaseModel):
+    """The same rate throughout."""
+
     model_config = ConfigDict(extra="forbid")
     name: Literal["constant"] = "constant"
     warmup: float = Field(0.0, ge=0, lt=1, description="share of the run with a linear rise at its start")
 
 
 class CosineConfig(BaseModel):
+    """Down along half a cosine."""
+
     model_config = ConfigDict(extra="forbid")
     name: Literal["cosine"] = "cosine"
     warmup: float = Field(0.05, ge=0, lt=1, description="share of the run with a linear rise at its start")
@@ -25,6 +29,8 @@ class CosineConfig(BaseModel):
 
 
 class StepConfig(BaseModel):
+    """Cuts at equal distances."""
+
     model_config = ConfigDict(extra="forbid")
     name: Literal["step"] = "step"
     warmup: float = Field(0.0, ge=0, lt=1, description="share of the run with a linear rise at its start")
@@ -33,6 +39,8 @@ class StepConfig(BaseModel):
 
 
 class ExponentialConfig(BaseModel):
+    """The same relative decay at every update."""
+
     model_config = ConfigDict(extra="forbid")
     name: Literal["exponential"] = "exponential"
     warmup: float = Field(0.0, ge=0, lt=1, description="share of the run with a linear rise at its start")
@@ -40,6 +48,8 @@ class ExponentialConfig(BaseModel):
 
 
 class OneCycleConfig(BaseModel):
+    """Up, and down to almost nothing."""
+
     model_config = ConfigDict(extra="forbid")
     name: Literal["one-cycle"] = "one-cycle"
     rise: float = Field(0.3, gt=0, lt=1, description="share of the run in which the rate rises")

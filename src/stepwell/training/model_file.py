@@ -31,6 +31,7 @@ class Trained:
 
 
 def save(path: Path, weights: dict[str, Tensor], data: DataSet) -> None:
+    """Writes the weights with all that `load` and `read_new` need to know of the data."""
     about = {
         "preparation": data.preparation,
         "input_shape": list(data.input_shape),

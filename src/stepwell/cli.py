@@ -44,7 +44,8 @@ def train(
 ) -> None:
     """Train what a recipe says; without one, an MLP on digits.
 
-    Examples: stepwell train · stepwell train data=table.csv data.target=price · stepwell train --resume runs/digits-mlp
+    Examples: stepwell train · stepwell train data=table.csv data.target=price ·
+    stepwell train --resume runs/digits-mlp
     """
     from stepwell import library
 
@@ -147,7 +148,8 @@ def export(
         _print_json(result)
     elif "largest_difference" in result:
         print(
-            f"Written to {result['file']}; checked: differs from the original by {result['largest_difference']:.2g} at most."
+            f"Written to {result['file']}; checked: it differs from the original by "
+            f"{result['largest_difference']:.2g} at most."
         )
     else:
         print(f"{result['tensors']} tensors written to {result['file']}")

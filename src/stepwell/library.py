@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import Any
 
 from stepwell.report.page import write_report
@@ -25,14 +26,17 @@ def train(
     Raises UserError (a ValueError) in one sentence for whatever is wrong with recipe or data, and
     Diverged (a RuntimeError) if loss or gradients stay non-finite.
     """
-    result, folder = training.train(recipe, changes, out, quiet)
+    result, folder = training.train(None if recipe is None else Path(recipe), changes, out, quiet)
     return {**result, "folder": str(folder), "report": str(write_report(folder))}
 
 
 def resume(folder: str | os.PathLike[str], *, quiet: bool = False) -> dict[str, Any]:
-    """Goes on with an interrupted run, bit for bit as if it had not been; "resumed" is False if it had ended."""
-    result, was_finished = training.resume(folder, quiet)
+    """Goes on with an interrupted run, bit for bit as if it had not been.
+
+    Returns what `train` does, and "resumed": False if the run had been finished before.
+    """
+    result, was_finished = training.resume(Path(folder), quiet)
     page = os.path.join(folder, "report.html")
     if not was_finished or not os.path.exists(page):
-        page = str(write_report(folder))
+        page = str(write_report(Path(folder)))
     return {**result, "folder": str(folder), "report": page, "resumed": not was_finished}

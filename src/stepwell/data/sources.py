@@ -58,8 +58,8 @@ def source_of(name: str) -> str:
             return source
     if path.exists():
         raise UserError(
-            f"data.name={name}: this kind of file cannot be read; give a folder of images or a file ending in "
-            + ", ".join(_ENDINGS)
+            f"data.name={name}: this kind of file cannot be read; give a folder of images "
+            f"or a file ending in {', '.join(_ENDINGS)}"
         )
     near = difflib.get_close_matches(name, BUNDLED, 1)
     hint = f"did you mean {near[0]}?" if near else f"give one of {', '.join(BUNDLED)}, a file or a folder"

@@ -103,7 +103,7 @@ class _Block:
             w = torch.cat([p.reshape(-1) for p in self.parameters])
             w = self._rule(w, g, self.state, t, hyperparameters, l2, decay)
             parts = [part.view(s) for part, s in zip(w.split(self.sizes), self.shapes, strict=True)]
-            torch._foreach_copy_(self.parameters, parts)
+            torch._foreach_copy_(self.parameters, parts)  # pyright: ignore[reportPrivateImportUsage]
         return torch.linalg.vector_norm(g)
 
     def _one_by_one(self, hyperparameters: dict[str, float], l2: float, decay: float) -> Tensor | None:

@@ -81,7 +81,7 @@ def _range(field: Any) -> str:
     kind = _type(field.annotation)
     if low is None and high is None:
         return kind
-    bounds = f"{left}{_number(low) if low is not None else '−∞'}, {_number(high) if high is not None else '∞'}{right}"
+    bounds = f"{left}{'−∞' if low is None else _number(low)}, {'∞' if high is None else _number(high)}{right}"
     return (
         f"{kind} in {bounds}" if high is not None else f"{kind} {'≥' if left == '[' else '>'} {_number(low)}"
     )

@@ -16,6 +16,8 @@ from stepwell.schedules.configs import SCHEDULES
 
 
 class RegularizeConfig(BaseModel):
+    """Weight decay, coupled and decoupled."""
+
     model_config = ConfigDict(extra="forbid")
     l2: float = Field(
         0.0, ge=0, allow_inf_nan=False, description="adds l2 · weight to the gradient (coupled decay)"
@@ -26,6 +28,8 @@ class RegularizeConfig(BaseModel):
 
 
 class AugmentConfig(BaseModel):
+    """Random changes of the training inputs."""
+
     model_config = ConfigDict(extra="forbid")
     flip: float = Field(0.0, ge=0, le=1, description="images: share mirrored left to right")
     crop: int = Field(0, ge=0, le=512, description="images: pixels of padding before a random crop")
@@ -35,6 +39,8 @@ class AugmentConfig(BaseModel):
 
 
 class TrainingConfig(BaseModel):
+    """Length of the run, batches, evaluations, checkpoints, device."""
+
     model_config = ConfigDict(extra="forbid")
     epochs: int | None = Field(
         None,
@@ -81,7 +87,7 @@ class TrainingConfig(BaseModel):
 
 
 class Recipe(BaseModel):
-    """Everything that decides a run. `data`, `model`, `loss`, `optimizer` and `schedule` are chosen by name."""
+    """Everything that decides a run. `data`, `model`, `loss`, `optimizer`, `schedule` are chosen by name."""
 
     model_config = ConfigDict(extra="forbid")
     data: Any
@@ -89,9 +95,9 @@ class Recipe(BaseModel):
     loss: Any
     optimizer: Any
     schedule: Any
-    regularize: RegularizeConfig = Field(default_factory=RegularizeConfig)
-    augment: AugmentConfig = Field(default_factory=AugmentConfig)
-    training: TrainingConfig = Field(default_factory=TrainingConfig)
+    regularize: RegularizeConfig
+    augment: AugmentConfig
+    training: TrainingConfig
     seed: int = Field(0, ge=0, lt=2**63, description="seed of weights, data order, dropout and augmentation")
 
 

@@ -69,6 +69,7 @@ def save_best(folder: Path, run: Run) -> None:
 
 
 def best_file(folder: Path, update: int) -> Path:
+    """The file of the best weights, those of this update."""
     return folder / f"best-{update:09d}.safetensors"
 
 
@@ -177,5 +178,6 @@ def _digest(tensors: dict[str, Tensor], text: str) -> str:
     for name in sorted(tensors):
         value = tensors[name]
         digest.update(f"{name}{tuple(value.shape)}{value.dtype}".encode())
-        digest.update(value.reshape(-1).view(torch.uint8).numpy() if value.numel() else b"")
+        if value.numel():
+            digest.update(value.reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()

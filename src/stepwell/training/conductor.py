@@ -218,10 +218,9 @@ class Conductor:
     def _layers(self) -> dict[str, dict[str, float]]:
         """L2 norms of gradient, update and weight of each parameter at the last update."""
         after = [p.detach() for p in self.run.parameters.values()]
-        updates = torch._foreach_sub(after, self._before)
-        norms = torch.stack(
-            [torch.stack(torch._foreach_norm(list(part))) for part in (self._gradients, updates, after)]
-        )
+        updates = torch._foreach_sub(after, self._before)  # pyright: ignore[reportPrivateImportUsage]
+        norm = torch._foreach_norm  # pyright: ignore[reportPrivateImportUsage]
+        norms = torch.stack([torch.stack(norm(list(part))) for part in (self._gradients, updates, after)])
         self._before, self._gradients = [], []
         return {
             name: {"grad": g, "update": u, "weight": w}

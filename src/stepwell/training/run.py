@@ -14,7 +14,7 @@ from torch import Tensor
 
 from stepwell.data import counter
 from stepwell.data.augment import augment
-from stepwell.data.batches import Batches
+from stepwell.data.batches import Batches, Transform
 from stepwell.data.dataset import DataSet
 from stepwell.engine.eager import pack
 from stepwell.errors import UserError
@@ -74,12 +74,14 @@ class Run:
         # A budget in seconds has no last update: its schedule counts in thousandths of the budget.
         self.schedule = schedules.build(self.recipe.schedule, self.recipe.optimizer.lr, self.updates or 1000)
         wanted = self.recipe.augment
-        transform = None
+        transform: Transform | None = None
         if wanted.flip or wanted.crop or wanted.noise:
             sd = None if data.input_scale is None else (1 / data.input_scale).to(self.device)
 
-            def transform(x: Tensor, sample: Tensor, key: int) -> Tensor:
+            def changed(x: Tensor, sample: Tensor, key: int) -> Tensor:
                 return augment(x, sample, key, flip=wanted.flip, crop=wanted.crop, noise=wanted.noise, sd=sd)
+
+            transform = changed
 
         self.batches = Batches(
             data.train,
@@ -124,14 +126,14 @@ class Run:
     def finished(self) -> bool:
         if self.updates is not None:
             return self.update >= self.updates
-        return self.seconds >= self.recipe.training.seconds
+        return self.fraction >= 1.0
 
     @property
     def fraction(self) -> float:
         """How much of the budget is spent, in [0, 1]."""
         if self.updates is not None:
             return self.update / self.updates
-        return min(self.seconds / self.recipe.training.seconds, 1.0)
+        return min(self.seconds / (self.recipe.training.seconds or 1.0), 1.0)
 
     def rate(self) -> float:
         """The learning rate of the next update."""
@@ -157,7 +159,8 @@ def choose_device(name: str) -> torch.device:
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         found = torch.cuda.device_count()
         raise UserError(
-            f"training.device={name}: this machine has {found or 'no'} CUDA device{'s' * (found != 1)}; use cpu"
+            f"training.device={name}: this machine has {found or 'no'} such device{'s' * (found != 1)}; "
+            "use cpu"
         )
     return device
 
@@ -171,6 +174,7 @@ def random_state(device: torch.device) -> dict[str, Tensor]:
 
 
 def restore_random_state(state: dict[str, Tensor], device: torch.device) -> None:
+    """Puts back what `random_state` returned."""
     torch.set_rng_state(state["cpu"])
     if "cuda" in state:
         torch.cuda.set_rng_state(state["cuda"], device)

@@ -42,7 +42,8 @@ class RunFolder:
         if folder.recipe_file.exists():
             folder.close()
             raise UserError(
-                f"{path} already holds a run: choose another --out, or go on with: stepwell train --resume {path}"
+                f"{path} already holds a run: choose another --out, or go on with it by "
+                f"stepwell train --resume {path}"
             )
         strange = [entry.name for entry in path.iterdir() if entry.name != ".lock"]
         if strange:
@@ -107,7 +108,7 @@ class Lines:
     """A file of JSON lines that can be cut back to where a checkpoint saw it."""
 
     def __init__(self, path: Path, size: int) -> None:
-        self._file = open(path, "ab")
+        self._file = open(path, "ab")  # noqa: SIM115 - open as long as the run
         self._file.truncate(size)
         self._file.seek(0, os.SEEK_END)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Protocol
@@ -10,12 +11,16 @@ from stepwell.errors import UserError
 
 
 class Tracker(Protocol):
+    """What every tracker does."""
+
     def log(self, values: dict[str, float], update: int) -> None: ...
 
     def close(self) -> None: ...
 
 
 class TensorBoard:
+    """Event files in the run folder, below tensorboard/."""
+
     def __init__(self, folder: Path, recipe: dict[str, Any]) -> None:
         from torch.utils.tensorboard import SummaryWriter
 
@@ -31,6 +36,8 @@ class TensorBoard:
 
 
 class WandB:
+    """Weights & Biases, project stepwell."""
+
     def __init__(self, folder: Path, recipe: dict[str, Any]) -> None:
         import wandb  # type: ignore[import-not-found]
 
@@ -44,6 +51,8 @@ class WandB:
 
 
 class MLflow:
+    """MLflow, a run of the active experiment."""
+
     def __init__(self, folder: Path, recipe: dict[str, Any]) -> None:
         import mlflow  # type: ignore[import-not-found]
 
@@ -59,6 +68,8 @@ class MLflow:
 
 
 class Trackio:
+    """Trackio, project stepwell."""
+
     def __init__(self, folder: Path, recipe: dict[str, Any]) -> None:
         import trackio  # type: ignore[import-not-found]
 
@@ -75,14 +86,15 @@ class Trackio:
 TRACKERS = {"tensorboard": TensorBoard, "wandb": WandB, "mlflow": MLflow, "trackio": Trackio}
 
 
-def require_installed(names: list[str]) -> None:
+def require_installed(names: Sequence[str]) -> None:
     """Refuses a tracker whose package is missing, before anything is trained."""
     for name in names:
         if find_spec(name) is None:
             raise UserError(f"training.track={name}: the package is missing; pip install 'stepwell[{name}]'")
 
 
-def start(names: list[str], folder: Path, recipe: dict[str, Any]) -> list[Tracker]:
+def start(names: Sequence[str], folder: Path, recipe: dict[str, Any]) -> list[Tracker]:
+    """Opens the trackers of these names."""
     return [TRACKERS[name](folder, recipe) for name in names]
 
 

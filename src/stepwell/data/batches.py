@@ -113,10 +113,12 @@ class Batches:
                 x, y = _copy(x, self.device), _copy(y, self.device)
             if self.transform is not None:
                 x = self.transform(x, index.to(self.device), epoch_key)
-        updates = []
-        for xs, ys in zip(x.split(self.size), y.split(self.size), strict=True):
-            updates.append(list(zip(xs.split(self.batch_size), ys.split(self.batch_size), strict=True)))
-        return updates
+        updates = list(zip(x.split(self.size), y.split(self.size), strict=True))
+        if self.size == self.batch_size:
+            return [[batch] for batch in updates]
+        return [
+            list(zip(xs.split(self.batch_size), ys.split(self.batch_size), strict=True)) for xs, ys in updates
+        ]
 
     def _wait_for_copy(self, chunk: list[list[Batch]]) -> None:
         """Orders the computation after the copy, and keeps the memory until the computation is done."""

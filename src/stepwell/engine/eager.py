@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Tensor
+from torch._utils import _flatten_dense_tensors
 
 from stepwell.rules import Rule
 
@@ -96,7 +97,7 @@ class _Block:
         for i in self.members:
             engine.steps[i] += 1
         t = times.pop() + 1
-        g = gradients[0] if self.alone else torch.cat([g.reshape(-1) for g in gradients])
+        g = gradients[0] if self.alone else _flatten_dense_tensors(gradients)
         if self.weights is not None:
             self.weights.copy_(self._rule(self.weights, g, self.state, t, hyperparameters, l2, decay))
         else:

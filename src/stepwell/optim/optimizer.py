@@ -44,19 +44,30 @@ class RuleOptimizer(torch.optim.Optimizer):
             values["beta1"], values["beta2"] = values["betas"]
         return {name: values[name] for name in self.rule.defaults}
 
-    @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:  # type: ignore[override]
         """Makes one update; returns the closure's loss, if there is one."""
         loss = None
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
+        self.update()
+        return loss
+
+    def update(self) -> None:
+        """`step` without what torch wraps around it (its hooks and a profiler's record): 20 µs less."""
         norms = []
         for number, group in enumerate(self.param_groups):
             engine = self._engines.get(number) or self._engine(number)
             norms.append(engine.step(self.hyperparameters(number), group["weight_decay"], group["decay"]))
         self.gradient_norm = total_norm(norms)
-        return loss
+
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        """As torch's, without its profiler's record."""
+        if not set_to_none:
+            return super().zero_grad(set_to_none)
+        for group in self.param_groups:
+            for p in group["params"]:
+                p.grad = None
 
     def _engine(self, number: int) -> Eager:
         """The engine of a parameter group, made when first needed, since groups can be added later."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
+import torch
 from torch import Tensor
 
 
@@ -29,8 +30,8 @@ class Rule:
 
 
 def moment(average: Tensor, value: Tensor, beta: float | Tensor) -> Tensor:
-    """Moves an exponential average: β a + (1 − β) x."""
-    return beta * average + (1 - beta) * value
+    """Moves an exponential average: β a + (1 − β) x = a + (1 − β)(x − a), which is one operation."""
+    return torch.lerp(average, value, 1 - beta)
 
 
 def debias(average: Tensor, beta: float | Tensor, t: int) -> Tensor:

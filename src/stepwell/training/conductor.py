@@ -50,13 +50,13 @@ class Conductor:
         self._clock_update = run.update
         self._saved_at = time.monotonic()
         self._saved_update = run.update if loaded else -1
-        self._hook = run.optimizer.register_step_pre_hook(self._note_gradients)
-        self._wants_layers = False
 
     # -- the loop's hooks ---------------------------------------------------------------------------
 
-    def on_update_start(self, run: Run) -> None:
-        self._wants_layers = True
+    def on_gradients(self, run: Run) -> None:
+        """Keeps the gradients and the weights before the update, for the norms in its line of metrics."""
+        self._before = [p.detach().clone() for p in run.parameters.values()]
+        self._gradients = [torch.zeros_like(p) if p.grad is None else p.grad for p in run.parameters.values()]
 
     def interrupted(self) -> bool:
         training = self.run.recipe.training
@@ -94,12 +94,12 @@ class Conductor:
         run = self.run
         if not run.pending:
             return True
-        both = torch.stack([torch.stack([loss.float(), norm.float()]) for loss, norm in run.pending])
-        finite = both.isfinite().all(1)
+        losses, norms = _columns(run.pending)
+        finite = losses.isfinite() & norms.isfinite()
         if bool(finite.all()):
             return True
         first = int(finite.logical_not().nonzero()[0])
-        loss_is_bad = not math.isfinite(float(both[first, 0]))
+        loss_is_bad = not math.isfinite(float(losses[first]))
         self._roll_back(run.update - len(run.pending) + first + 1, "loss" if loss_is_bad else "gradient")
         return False
 
@@ -130,12 +130,12 @@ class Conductor:
         run = self.run
         if not run.pending:
             return
-        losses, norms = torch.stack([torch.stack([a.float(), b.float()]) for a, b in run.pending]).double().T
+        losses, norms = _columns(run.pending)
         row = {
             "update": run.update,
             "epoch": run.epoch,
             "split": "train",
-            "loss": float(losses.mean()),
+            "loss": float(losses.double().mean()),
             "grad_norm": float(norms[-1]),
             "hyperparameters": run.optimizer.hyperparameters(),
         }
@@ -183,7 +183,6 @@ class Conductor:
         self._saved_update, self._saved_at = run.update, time.monotonic()
 
     def close(self) -> None:
-        self._hook.remove()
         self.metrics.close()
         self.timing.close()
         self.run.batches.close()
@@ -206,15 +205,6 @@ class Conductor:
         for tracker in self.tracking:
             tracker.log(trackers.scalars(row), row["update"])
 
-    def _note_gradients(self, *_: object) -> None:
-        """Before an update that is to be logged: keeps its gradients and the weights before it."""
-        if self._wants_layers:
-            self._wants_layers = False
-            self._before = [p.detach().clone() for p in self.run.parameters.values()]
-            self._gradients = [
-                torch.zeros_like(p) if p.grad is None else p.grad for p in self.run.parameters.values()
-            ]
-
     def _layers(self) -> dict[str, dict[str, float]]:
         """L2 norms of gradient, update and weight of each parameter at the last update."""
         after = [p.detach() for p in self.run.parameters.values()]
@@ -226,3 +216,9 @@ class Conductor:
             name: {"grad": g, "update": u, "weight": w}
             for name, (g, u, w) in zip(self.run.parameters, norms.T.double().tolist(), strict=True)
         }
+
+
+def _columns(pending: list[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
+    """Losses and gradient norms, one tensor each: a stack of all is far cheaper than a stack of pairs."""
+    losses, norms = zip(*pending, strict=True)
+    return torch.stack(losses), torch.stack(norms)

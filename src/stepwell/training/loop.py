@@ -1,13 +1,14 @@
 """The training loop.
 
-┌─► on_update_start    rate ◄─ schedule
-│     batch ─► forward ─► loss ─► backward     × accumulate
-│     update of the weights
-│   on_update_end      only where something is due, so that a small step stays small:
-│     ├─ check         losses and gradients finite?  no: roll back, lower the rate
-│     ├─ metrics       one line of metrics.jsonl
-│     ├─ evaluation    validation and test part
-│     └─ checkpoint    by updates, by the clock, or since a signal asked to stop
+┌─► rate ◄─ schedule
+│   batch ─► forward ─► loss ─► backward     × accumulate
+│     on_gradients    where an update is to be described
+│   update of the weights
+│     on_update_end   only where something is due, so that a small step stays small:
+│     ├─ check        losses and gradients finite?  no: roll back, lower the rate
+│     ├─ metrics      one line of metrics.jsonl
+│     ├─ evaluation   validation and test part
+│     └─ checkpoint   by updates, by the clock, or since a signal asked to stop
 └── until the budget of epochs, updates or seconds is spent
 """
 
@@ -23,8 +24,8 @@ from stepwell.training.run import Run
 class Hooks(Protocol):
     """What the loop calls; `training.train` is the one that checks, writes and shows."""
 
-    def on_update_start(self, run: Run) -> None:
-        """Before an update after which something is due."""
+    def on_gradients(self, run: Run) -> None:
+        """Between backward and update, where something is due after the update."""
 
     def on_update_end(self, run: Run) -> bool:
         """After that update; returns True to stop."""
@@ -40,11 +41,11 @@ def fit(run: Run, hooks: Hooks) -> None:
     run.network.train()
     due = run.next_stop()
     while not run.finished:
+        loss = backward(run)
         if run.update + 1 >= due:
-            hooks.on_update_start(run)
-        loss = step(run)
+            hooks.on_gradients(run)
+        norm = update(run)
         run.update += 1
-        norm = run.optimizer.gradient_norm
         run.pending.append((loss, loss if norm is None else norm))
         if run.update >= due or hooks.interrupted():
             if hooks.on_update_end(run):
@@ -53,10 +54,8 @@ def fit(run: Run, hooks: Hooks) -> None:
             due = run.next_stop()
 
 
-def step(run: Run) -> Tensor:
-    """One update of the weights; returns its loss, a tensor on the device that nobody waits for."""
-    for group in run.optimizer.param_groups:
-        group["lr"] = run.rate()
+def backward(run: Run) -> Tensor:
+    """The gradients of the next update; returns its loss, a tensor on the device that nobody waits for."""
     batches = run.batches.at(run.update)
     samples = sum(len(y) for _, y in batches) if len(batches) > 1 else 0
     total = None
@@ -67,14 +66,22 @@ def step(run: Run) -> Tensor:
             loss = loss * (len(y) / samples)  # the mean over all samples, also where the last batch is small
         (loss if run.scaler is None else run.scaler.scale(loss)).backward()
         total = loss.detach() if total is None else total + loss.detach()
-    if run.scaler is None:
-        run.optimizer.step()
-    else:
-        # fp16: gradients were scaled against underflow; the scaler skips an update that overflowed.
-        run.scaler.unscale_(run.optimizer)
-        run.optimizer.gradient_norm = None
-        run.scaler.step(run.optimizer)
-        run.scaler.update()
-    run.optimizer.zero_grad(set_to_none=True)
+    if run.scaler is not None:
+        run.scaler.unscale_(run.optimizer)  # fp16: they were scaled against underflow
     assert total is not None
     return total
+
+
+def update(run: Run) -> Tensor | None:
+    """One update of the weights; returns the gradients' norm, None if fp16 overflowed and it was skipped."""
+    optimizer = run.optimizer
+    for group in optimizer.param_groups:
+        group["lr"] = run.rate()
+    if run.scaler is None:
+        optimizer.update()
+    else:
+        optimizer.gradient_norm = None
+        run.scaler.step(optimizer)
+        run.scaler.update()
+    optimizer.zero_grad()
+    return optimizer.gradient_norm

@@ -31,8 +31,10 @@ def main() -> None:
         shot = Path(folder, "shot.png")
         options = "--headless --no-sandbox --disable-gpu --hide-scrollbars --virtual-time-budget=8000"
         page = Path(result["report"]).resolve().as_uri() + "#light"
-        where = [f"--user-data-dir={folder}/profile", f"--window-size={WIDTH},{HEIGHT}", f"--screenshot={shot}"]
-        subprocess.run([browser, *options.split(), *where, page], check=True, capture_output=True, timeout=120)
+        size = f"--window-size={WIDTH},{HEIGHT}"
+        where = [f"--user-data-dir={folder}/profile", f"--screenshot={shot}"]
+        command = [browser, *options.split(), size, *where, page]
+        subprocess.run(command, check=True, capture_output=True, timeout=120)
         with Image.open(shot) as image:
             # 256 colours are all that a page of text and lines has, and a quarter of the bytes.
             image.convert("RGB").quantize(256).save(PICTURE, optimize=True)

@@ -1,0 +1,241 @@
+"""The documentation runs: every command, every Python block, every link, and the tables made from the code.
+
+`python tests/test_docs.py --update` writes the recipe's table into docs/recipe.md anew.
+
+How a page is run, block by block, in an empty folder with the repository's `examples/` in it:
+- ```sh and ```console: each line that begins with `stepwell` or `$ stepwell` is run in this process. The
+  lines below a `$` are what it must print: numbers may differ, `…` stands for any lines. A first line
+  that begins with "stepwell: " is an error message, and the command must fail.
+- ```python: run, with one namespace a page.
+- ```LANGUAGE FILE: written to the file.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import itertools
+import os
+import re
+import runpy
+import shlex
+import sys
+from collections.abc import Iterator
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytest
+
+from stepwell import cli
+from stepwell.recipe import describe
+from stepwell.training import metrics
+
+ROOT = Path(__file__).resolve().parent.parent
+# results.md and benchmarks.md tell what long runs gave; each figure there stands beside its command.
+MEASURED = ("results.md", "benchmarks.md")
+PAGES = [ROOT / "README.md", *(p for p in sorted((ROOT / "docs").glob("*.md")) if p.name not in MEASURED)]
+LINKING = [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")]
+# Not run: what installs, builds or changes the checkout, and long trainings on data that is not ours.
+NOT_RUN = ("make", "pip", "git", "tensorboard", "python docs/images/make.py", "python tests/test_docs.py")
+
+
+class Block(NamedTuple):
+    """A fenced block: ```language file."""
+
+    language: str
+    file: str
+    text: str
+    line: int
+
+
+def blocks(page: Path) -> Iterator[Block]:
+    """The page's fenced blocks in order."""
+    fence = re.compile(r"^```(\w*)[ ]*(\S*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+    text = page.read_text(encoding="utf-8")
+    assert len(re.findall("^```", text, re.MULTILINE)) == 2 * len(fence.findall(text)), f"{page}: odd fences"
+    for found in fence.finditer(text):
+        line = text[: found.start()].count("\n") + 1
+        yield Block(found[1], found[2], found[3], line)
+
+
+class Command(NamedTuple):
+    """A line to run, and the lines it is said to print (None: nothing is said)."""
+
+    words: str
+    printed: list[str] | None
+
+
+def commands(block: Block) -> Iterator[Command]:
+    """The commands of a sh or console block; of what `make train` prints, the command it runs."""
+    lines = block.text.replace("\\\n", " ").splitlines()
+    if block.language == "sh":
+        plain = (line.partition("  #")[0].strip() for line in lines)
+        yield from (Command(line, None) for line in plain if line and not line.startswith("#"))
+        return
+    words, printed = "", []
+    for line in lines:
+        if line.startswith(("$ ", ".venv/bin/")):
+            if words:
+                yield Command(words, printed)
+            words, printed = line.removeprefix("$ ").removeprefix(".venv/bin/"), []
+        else:
+            printed.append(line)
+    yield Command(words, printed)
+
+
+def run(words: str) -> tuple[str, int]:
+    """Runs `stepwell …` or `python examples/…`; returns what it printed and its exit code."""
+    program, *arguments = shlex.split(words)
+    before, streams, code = sys.argv, io.StringIO(), 0
+    sys.argv = [program, *arguments]
+    try:
+        with contextlib.redirect_stdout(streams), contextlib.redirect_stderr(streams):
+            if program == "python":
+                sys.argv = arguments
+                runpy.run_path(arguments[0], run_name="__main__")
+            else:
+                assert program == "stepwell", f"this command is not tested: {words}"
+                cli.main()
+    except SystemExit as end:
+        code = end.code if isinstance(end.code, int) else 0
+    finally:
+        sys.argv = before
+    return streams.getvalue(), code
+
+
+def same_form(said: list[str], printed: str) -> bool:
+    """Whether the said lines are printed in this order, one after the other but for `…`, numbers aside."""
+
+    def form(line: str) -> str:
+        return re.sub(r"[-−]?\d[\d,.]*(e[-+]\d+)?", "#", " ".join(line.split()))
+
+    groups = itertools.groupby((form(line) for line in said if line), key=lambda line: line == "…")
+    parts = ["^" + re.escape("\n".join(lines)) + "$" for dots, lines in groups if not dots]
+    whole = "\n".join(form(line) for line in printed.splitlines())
+    return re.search(r"(?s:.*?)".join(parts), whole, re.MULTILINE) is not None
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """An empty folder with examples/ in it; what is imported from there is forgotten afterwards."""
+    (tmp_path / "examples").symlink_to(ROOT / "examples")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("STEPWELL_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    yield tmp_path
+    for name in [name for name in sys.modules if name.partition(".")[0] in ("examples", "my_model")]:
+        del sys.modules[name]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_a_page_runs(page: Path, place: Path):
+    """Every command and every Python block of the page does what the page says."""
+    names: dict[str, Any] = {"__name__": page.stem}
+    for block in blocks(page):
+        where = f"{page.name}, line {block.line}"
+        if block.file:
+            Path(block.file).parent.mkdir(parents=True, exist_ok=True)
+            Path(block.file).write_text(block.text, encoding="utf-8")
+        elif block.language == "python":
+            exec(compile("\n" * block.line + block.text, str(page), "exec"), names)
+        elif block.language in ("sh", "console"):
+            for words, said in commands(block):
+                if words.startswith(NOT_RUN) or (".onnx" in words and find_spec("onnxruntime") is None):
+                    continue
+                printed, code = run(words)
+                wrong = bool(said) and said[0].startswith("stepwell: ")
+                assert (code != 0) == wrong, f"{where}: {words} ended with {code}:\n{printed}"
+                assert not said or same_form(said, printed), f"{where}: {words} printed:\n{printed}"
+        else:
+            assert block.language in ("text", "yaml", "csv", "json", ""), (
+                f"{where}: {block.language} is not run"
+            )
+
+
+def test_examples_run(place: Path):
+    """Every script in examples/ runs; flats.py writes the very tables that lie beside it."""
+    before = {path: path.read_bytes() for path in (ROOT / "examples").glob("*.csv")}
+    for script in sorted((ROOT / "examples").glob("*.py")):
+        assert run(f"python {script}")[1] == 0
+    assert all(path.read_bytes() == content for path, content in before.items())
+
+
+def slug(heading: str) -> str:
+    """A heading's anchor as GitHub makes it."""
+    return re.sub(r"[^\w\- ]", "", heading.strip().lower()).replace(" ", "-")
+
+
+@pytest.mark.parametrize("page", LINKING, ids=lambda page: page.name)
+def test_links_lead_somewhere(page: Path):
+    """Links to files and headings of ours resolve, pictures too."""
+    text = re.sub(r"(?ms)^```.*?^```$", "", page.read_text(encoding="utf-8"))
+    for target in re.findall(r"\]\(([^)\s]+)\)", text):
+        if re.match(r"https?://", target):
+            continue
+        name, _, anchor = target.partition("#")
+        file = page.parent / name if name else page
+        assert file.exists(), f"{page.name}: {target}"
+        if anchor:
+            headings = re.findall(r"(?m)^#+ (.*)$", file.read_text(encoding="utf-8"))
+            assert anchor in map(slug, headings), f"{page.name}: {target}"
+
+
+BEGIN, END = "<!-- made from the code by: python tests/test_docs.py --update -->", "<!-- end -->"
+
+
+def key_table() -> str:
+    """The recipe's keys as Markdown, a table a section."""
+    text, rows = "", describe()
+    for section, group in itertools.groupby(rows, key=lambda row: row["key"].partition(".")[0]):
+        text += f"\n### {section}\n\n| key | with | default | range | meaning |\n|---|---|---|---|---|\n"
+        for row in group:
+            cells = [
+                f"`{row['key']}`",
+                ", ".join(row["applies_to"]),
+                row["default"],
+                row["range"],
+                row["help"],
+            ]
+            text += f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |\n"
+    return f"{BEGIN}\n{text}\n{END}"
+
+
+def with_table(text: str) -> str:
+    """The page with the table between its two marks made anew."""
+    head, _, rest = text.partition(BEGIN)
+    return head + key_table() + rest.partition(END)[2]
+
+
+def test_recipe_page_lists_every_key():
+    """docs/recipe.md has the same keys, defaults, ranges and words as `stepwell recipe`."""
+    text = (ROOT / "docs" / "recipe.md").read_text(encoding="utf-8")
+    assert BEGIN in text and text == with_table(text), "run: python tests/test_docs.py --update"
+
+
+@pytest.mark.parametrize("task", ["regression", "binary", "multi-class", "multi-label", "text"])
+def test_metrics_page_names_every_metric(task: str):
+    """Each metric of a result is explained in docs/metrics.md."""
+    draw = np.random.default_rng(0)
+    targets = draw.integers(0, 12, (40, 3))
+    if task == "regression":
+        outputs, targets = draw.normal(size=(40, 1)), draw.normal(size=(40, 1))
+    elif task in ("binary", "multi-class"):
+        outputs = draw.dirichlet(np.ones(2 if task == "binary" else 12), 40)
+        targets = targets[:, 0] % outputs.shape[1]
+    else:
+        outputs = draw.integers(0, 12, (40, 3)) if task == "text" else draw.random((40, 3))
+        targets = targets if task == "text" else targets % 2
+    loss = draw.random((40, 3) if task == "text" else 40)
+    page = (ROOT / "docs" / "metrics.md").read_text(encoding="utf-8")
+    found = metrics.full(task, outputs, targets, loss, [str(k) for k in range(12)])
+    assert not [name for name in found if f"`{name}`" not in page]
+
+
+if __name__ == "__main__":
+    if sys.argv[1:] != ["--update"]:
+        sys.exit(__doc__)
+    os.chdir(ROOT)
+    recipe_page = Path("docs", "recipe.md")
+    recipe_page.write_text(with_table(recipe_page.read_text(encoding="utf-8")), encoding="utf-8")

@@ -4,8 +4,8 @@
 
 How a page is run, block by block, in an empty folder with the repository's `examples/` in it:
 - ```sh and ```console: each line that begins with `stepwell` or `$ stepwell` is run in this process. The
-  lines below a `$` are what it must print: numbers may differ, `…` stands for any lines. A first line
-  that begins with "stepwell: " is an error message, and the command must fail.
+  lines below a `$` are what it must print: measured numbers may differ, `…` stands for any lines. A first
+  line that begins with "stepwell: " is an error message, and the command must fail.
 - ```python: run, with one namespace a page.
 - ```LANGUAGE FILE: written to the file.
 """
@@ -106,10 +106,14 @@ def run(words: str) -> tuple[str, int]:
 
 
 def same_form(said: list[str], printed: str) -> bool:
-    """Whether the said lines are printed in this order, one after the other but for `…`, numbers aside."""
+    """Whether the said lines are printed in this order, one after the other but for `…`.
+
+    Whole numbers must be the same; measured ones (with a point, in an interval, a difference) may differ.
+    """
 
     def form(line: str) -> str:
-        return re.sub(r"[-−]?\d[\d,.]*(e[-+]\d+)?", "#", " ".join(line.split()))
+        measured = r"\[[^]]*\]|\d[\d,]*\.\d+(e[-+]\d+)?|(?<=update )\d+|(?<=original by )\S+"
+        return re.sub(measured, "#", " ".join(line.split()))
 
     groups = itertools.groupby((form(line) for line in said if line), key=lambda line: line == "…")
     parts = ["^" + re.escape("\n".join(lines)) + "$" for dots, lines in groups if not dots]

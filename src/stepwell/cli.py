@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+from itertools import groupby
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -71,7 +72,9 @@ def evaluate(
     run: RunPath,
     file: Annotated[
         str | None,
-        typer.Argument(help="Data with targets (default: the run's own test part).", show_default=False),
+        typer.Argument(
+            metavar="[FILE]", help="Data with targets (default: the run's own test part).", show_default=False
+        ),
     ] = None,
     as_json: Json = False,
 ) -> None:
@@ -89,7 +92,9 @@ def evaluate(
 @app.command()
 def predict(
     run: RunPath,
-    file: Annotated[str, typer.Argument(help="New data; for text, a prompt.", show_default=False)],
+    file: Annotated[
+        str, typer.Argument(metavar="FILE", help="New data; for text, a prompt.", show_default=False)
+    ],
     out: Annotated[
         str | None,
         typer.Option(
@@ -120,12 +125,18 @@ def predict(
         else:
             print(f"{length} characters written to {path}")
         return
+    if (length, temperature, seed) != (500, 0.8, 0):
+        raise UserError(
+            f"--length, --temperature and --seed write text, and {run} is no run of text: leave them out"
+        )
     path = predicting.require_writable(out, predicting.TABLES) if out else None
     table = predicting.predict(run, file)
     if path is not None:
         predicting.write_table(table, path)
     if as_json:
-        _print_json({"rows": len(table), "file": str(path) if path else None, **_rows(table, path)})
+        # The table's own writer: it has dates as text and null for what JSON cannot say (NaN, infinities).
+        rows = {} if path is not None else {"predictions": json.loads(table.write_json())}
+        _print_json({"rows": len(table), "file": str(path) if path else None, **rows})
     elif path is None:
         print(table.write_csv(), end="")
     else:
@@ -190,8 +201,16 @@ def recipe(
 
 def main() -> None:
     """Runs the command line. Exit codes: 2 a mistake the user can mend, 3 diverged, 130 and 143 stopped."""
+    command = typer.main.get_command(app)
     try:
-        app(standalone_mode=True)
+        # Not app(): that prints usage errors in its own form, and takes a closed pipe for a failure.
+        with command.make_context("stepwell", sys.argv[1:] or ["--help"]) as context:
+            command.invoke(context)
+        sys.stdout.flush()
+    except typer.Exit as end:
+        sys.exit(end.exit_code)
+    except _USAGE as error:
+        _fail(_usage(error), 2)
     except UserError as error:
         _fail(str(error), 2)
     except Diverged as error:
@@ -200,6 +219,8 @@ def main() -> None:
         # The reader (head, less) has left: nothing is wrong. Python must not complain at its end.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
+    except KeyboardInterrupt:
+        _fail("stopped at once; a run that had begun goes on with stepwell train --resume", 130)
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
         _fail(f"{where}{(error.strerror or str(error)).lower()}; nothing half written is left behind", 2)
@@ -208,6 +229,25 @@ def main() -> None:
             print(f"\n{str(error)[0].upper()}{str(error)[1:]}", file=sys.stderr)
             sys.exit(128 + error.signal)  # type: ignore[attr-defined]
         raise
+
+
+# What typer raises for wrong options and arguments; it exports only this one kind of it.
+_USAGE: Any = typer.BadParameter.__base__
+
+
+def _usage(error: Any) -> str:
+    """A usage error in words, without the library's terms."""
+    context = error.ctx
+    hint = f"`{context.command_path if context else 'stepwell'} --help` shows how"
+    if isinstance(error, typer.BadParameter) and error.message:
+        what = (
+            error.message.replace("Input should be", "must be")
+            .replace("a valid integer", "a whole number")
+            .partition(", unable")[0]
+        )
+        return f"{' '.join(error.param.opts) if error.param else 'value'}: {what}; {hint}"
+    what = error.format_message().strip().rstrip(".").replace("(Possible", "(possible")
+    return f"{what[0].lower()}{what[1:]}; {hint}"
 
 
 def _fail(sentence: str, code: int) -> None:
@@ -224,19 +264,14 @@ def _recipe_words(words: list[str] | None) -> tuple[str | None, dict[str, Any]]:
 
     words = list(words or [])
     path = words.pop(0) if words and "=" not in words[0] else None
-    if path is not None and Path(path).suffix.lower() not in (".yaml", ".yml") and not Path(path).is_file():
-        raise UserError(
-            f"'{path}' is neither a recipe file (.yaml) nor key=value: give for instance optimizer.lr=0.01"
-        )
+    if path is not None and Path(path).suffix.lower() not in (".yaml", ".yml"):
+        hint = f"data={path} trains on it" if Path(path).exists() else "give for instance optimizer.lr=0.01"
+        raise UserError(f"'{path}' is neither a recipe file (.yaml) nor key=value: {hint}")
     return path, parse_changes(words)
 
 
 def _print_json(value: Any) -> None:
     print(json.dumps(value, ensure_ascii=False, allow_nan=False, default=str))
-
-
-def _rows(table: Any, path: Path | None) -> dict[str, Any]:
-    return {} if path is not None else {"predictions": table.to_dicts()}
 
 
 def _print_result(result: dict[str, Any]) -> None:
@@ -277,22 +312,18 @@ def _print_keys(rows: list[dict[str, Any]]) -> None:
 
     # Piped into a file or a pager there is no width to keep to: one key a line, nothing folded.
     console = Console(width=None if sys.stdout.isatty() else 200, highlight=False)
-    section = None
-    for row in rows:
-        name = row["key"].partition(".")[0]
-        if name != section:
-            if section is not None:
-                console.print(table)  # noqa: F821
-            section = name
-            table = Table(
-                box=None, padding=(0, 2, 0, 0), show_header=section == rows[0]["key"].partition(".")[0]
-            )
+    first = rows[0]["key"].partition(".")[0]
+    with console.capture() as captured:  # rich would end the process with 1 where the reader has left
+        for section, of_section in groupby(rows, lambda row: row["key"].partition(".")[0]):
+            table = Table(box=None, padding=(0, 2, 0, 0), show_header=section == first)
             for title, size in (("key", 26), ("default", 14), ("range", 24)):
                 table.add_column(title, min_width=size, overflow="fold")
             table.add_column("meaning", ratio=1)
-        only = f" (only {', '.join(row['applies_to'])})" if row["applies_to"] else ""
-        table.add_row(row["key"], row["default"], row["range"], row["help"] + only)
-    console.print(table)
+            for row in of_section:
+                only = f" (only {', '.join(row['applies_to'])})" if row["applies_to"] else ""
+                table.add_row(row["key"], row["default"], row["range"], row["help"] + only)
+            console.print(table)
+    print(captured.get(), end="")
 
 
 if __name__ == "__main__":

@@ -23,7 +23,7 @@ from torch import Tensor
 from stepwell.data.archive import Archive, SingleFile, open_archive
 from stepwell.data.dataset import DataSet, Inputs, NewData, Part, TensorInputs
 from stepwell.data.npz import batches, pixel_standardization
-from stepwell.data.split import split
+from stepwell.data.split import refuse_unused, split
 from stepwell.errors import UserError
 
 EXTENSIONS = (
@@ -187,6 +187,7 @@ def load(config: ImageData) -> DataSet:
         for part, files in found.items()
     }
     names = {part: list(files) for part, files in found.items()}
+    refuse_unused(config, names.keys())
     missing = {"validation", "test"} - names.keys()
     if missing:
         train, validation, test = split(

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from stepwell.data.archive import cached, file_fingerprint
 from stepwell.data.dataset import DataSet, Inputs, Kind, NewData, Part, Task, TensorInputs
+from stepwell.data.split import refuse_unused, split
 from stepwell.errors import UserError
 
 MAP_BYTES_FROM = 256 * 2**20  # arrays at least this large stay on disk
@@ -110,6 +111,7 @@ def load(config: NpzData) -> DataSet:
     task, classes, target_names = _task(path, pairs["train"][1], first_y, notes)
     targets = {part: _targets(path, pairs[part][1], y, task, classes) for part, (_, y) in arrays.items()}
 
+    refuse_unused(config, arrays.keys())
     rows = _split(config, {part: len(x) for part, (x, _) in arrays.items()}, targets["train"], task)
     parts: dict[str, Part] = {}
     for part in ("train", "validation", "test"):
@@ -308,6 +310,8 @@ def _array(path: str, members: dict[str, zipfile.ZipInfo], name: str) -> np.ndar
             return _map(str(file), name, 0)
         with zipfile.ZipFile(path) as archive, archive.open(info) as member:
             return _read(path, name, member)
+    except UserError:
+        raise
     except RuntimeError as error:  # how zipfile says that a password is needed
         raise UserError(f"{path}: '{name}' is encrypted; store it without a password.") from error
     except (zipfile.BadZipFile, zlib.error, EOFError, ValueError) as error:
@@ -322,6 +326,8 @@ def _npy(path: str) -> np.ndarray:
             return _read(path, path, file)
     except OSError as error:
         raise UserError(f"{path}: the file cannot be read ({error.strerror}).") from error
+    except UserError:
+        raise
     except (ValueError, EOFError) as error:
         raise UserError(f"{path}: not a .npy file, or cut short ({error}).") from error
 
@@ -504,8 +510,6 @@ def _split(config: NpzData, lengths: dict[str, int], targets: Tensor, task: Task
     missing = {"validation", "test"} - lengths.keys()
     if not missing:
         return {"train": None, "validation": None, "test": None}
-    from stepwell.data.split import split
-
     test = config.test if "test" in missing else 0.0
     validation = config.validation if "validation" in missing else 0.0
     labels = targets.numpy() if task in ("binary", "multi-class") else None

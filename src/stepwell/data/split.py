@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+from typing import Any
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
@@ -59,6 +62,21 @@ def split(
         member[chosen] = True
         parts.append(np.flatnonzero(member[unit]).astype(np.int64))
     return parts[0], parts[1], parts[2]
+
+
+def refuse_unused(config: Any, own: Collection[str]) -> None:
+    """Raises UserError where the data's `own` parts leave a key of the split without effect.
+
+    Only what differs from its default is refused: a saved recipe has every key and can be trained again.
+    """
+    unused = [part for part in ("validation", "test") if part in own]
+    if len(unused) == 2:
+        unused.append("split_seed")
+    for key in unused:
+        value = getattr(config, key)
+        if value != type(config).model_fields[key].default:
+            parts = "its own parts" if key == "split_seed" else f"a {key} part of its own"
+            raise UserError(f"data.{key}={value} has no effect: {config.name} has {parts}; remove the key")
 
 
 def _numbered(values: ArrayLike) -> tuple[Index, int]:

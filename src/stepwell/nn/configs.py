@@ -22,7 +22,7 @@ class MLPModel(BaseModel):
     model_config = ConfigDict(extra="forbid")
     name: Literal["mlp"] = "mlp"
     hidden: list[Width] = Field(
-        default=[64, 64], description="width of each hidden layer; [] is a linear model"
+        default=[128, 128], description="width of each hidden layer; [] is a linear model"
     )
     activation: Literal["relu", "tanh", "sigmoid", "gelu", "leaky-relu"] = Field(
         default="relu", description="function after each hidden layer"
@@ -30,6 +30,13 @@ class MLPModel(BaseModel):
     dropout: float = Field(
         default=0.0, ge=0, lt=1, description="share of hidden units set to zero in training"
     )
+
+    @model_validator(mode="after")
+    def _hidden_for_what_acts_on_it(self) -> MLPModel:
+        for key in ("activation", "dropout"):
+            if not self.hidden and getattr(self, key) != type(self).model_fields[key].default:
+                raise ValueError(f"{key}={getattr(self, key)} has no effect without hidden layers: remove it")
+        return self
 
 
 class CNNModel(BaseModel):

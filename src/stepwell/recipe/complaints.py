@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
@@ -14,8 +15,14 @@ _TYPES = {
     "float": "a number",
     "bool": "true or false",
     "string": "text",
-    "list": "a list such as [64,64]",
     "dict": "a mapping of keys to values",
+}
+_SOURCES = {
+    "bundled": "bundled sets",
+    "npz": ".npz files",
+    "table": "tables",
+    "images": "image folders",
+    "text": "text files",
 }
 _BOUNDS = {
     "greater_than": ("above", "gt"),
@@ -51,9 +58,9 @@ def unknown_name(section: str, name: str) -> str:
     """Names the nearest choice and all others."""
     names = list(CHOICES[section])
     near = difflib.get_close_matches(name, names, 1)
-    hint = f"did you mean {near[0]}? " if near else ""
+    hint = f"did you mean {near[0]}? There are" if near else "there are"
     own = ", or your own as MODULE:FUNCTION" if section == "model" else ""
-    return f"{section}.name={name} is not known; {hint}There are {', '.join(names)}{own}"
+    return f"{section}.name={name} is not known; {hint} {', '.join(names)}{own}"
 
 
 def sentence(section: str, kind: type[BaseModel], error: ValidationError, name: Any = None) -> str:
@@ -61,6 +68,7 @@ def sentence(section: str, kind: type[BaseModel], error: ValidationError, name: 
     first = error.errors()[0]
     path = [str(part) for part in first["loc"]]
     key = ".".join([section, *path] if section else path)
+    key = re.sub(r"\.(\d+)", r"[\1]", key)  # the place in a list
     value, context, what = first.get("input"), first.get("ctx", {}), first["type"]
     if what == "extra_forbidden":
         return _no_effect(section, path[0], kind, name)
@@ -75,13 +83,15 @@ def sentence(section: str, kind: type[BaseModel], error: ValidationError, name: 
         return f"{shown} must be one of {wanted}"
     if what in _BOUNDS:
         word, bound = _BOUNDS[what]
-        return f"{shown} must be {word} {context[bound]:g}{_help(kind, path)}"
+        return f"{shown} must be {word} {_exact(context[bound])}{_help(kind, path)}"
     if what == "finite_number":
         return f"{shown} must be a finite number{_help(kind, path)}"
     if what in ("too_short", "too_long"):
         return f"{shown} has too {'few' if what == 'too_short' else 'many'} entries{_help(kind, path)}"
     if what == "string_pattern_mismatch":
         return f"{shown} is not of the right form{_help(kind, path)}"
+    if what.startswith("list"):
+        return f"{shown} must be a list, such as [{'64,64' if isinstance(value, dict) else _short(value)}]"
     for prefix, wanted in _TYPES.items():
         if what.startswith(prefix):
             return f"{shown} must be {wanted}{_help(kind, path)}"
@@ -93,7 +103,8 @@ def _no_effect(section: str, key: str, kind: type[BaseModel], name: Any) -> str:
     owners = [n for n, other in CHOICES.get(section, {}).items() if key in other.model_fields]
     if owners:
         chosen = f"{section}={name}"
-        return f"{section}.{key} has no effect with {chosen}: it belongs to {', '.join(owners)}; remove it"
+        kinds = [_SOURCES[owner] for owner in owners] if section == "data" else owners
+        return f"{section}.{key} has no effect with {chosen}: it belongs to {', '.join(kinds)}; remove it"
     near = difflib.get_close_matches(key, list(kind.model_fields), 1)
     if near:
         return f"there is no key {section}.{key}; did you mean {section}.{near[0]}?"
@@ -102,9 +113,13 @@ def _no_effect(section: str, key: str, kind: type[BaseModel], name: Any) -> str:
 
 def _help(kind: type[BaseModel], path: list[str]) -> str:
     field = kind.model_fields.get(path[0]) if path else None
-    return f" ({field.description})" if field is not None and field.description else ""
+    return f" ({field.description.partition(' (')[0]})" if field is not None and field.description else ""
+
+
+def _exact(bound: float) -> str:
+    return str(bound) if isinstance(bound, int) else f"{bound:g}"
 
 
 def _short(value: Any) -> str:
-    text = str(value)
+    text = "null" if value is None else str(value)
     return text if len(text) <= 60 else text[:57] + "…"

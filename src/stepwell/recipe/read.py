@@ -18,6 +18,9 @@ from stepwell.recipe.schema import CHOICES, DEFAULT_NAMES, PLAIN, Recipe, choose
 
 SECTIONS = (*CHOICES, *PLAIN)
 
+# What reading YAML raises: besides its own errors those of int("9" * 5000) and of a thousand brackets.
+_UNREADABLE = (yaml.YAMLError, ValueError, TypeError, RecursionError)
+
 
 def read_recipe(path: str | Path | None = None, changes: Mapping[str, Any] | None = None) -> Recipe:
     """Reads a recipe: the file's keys, over them `changes` ("optimizer.lr": 0.01), defaults elsewhere.
@@ -43,7 +46,9 @@ def read_recipe(path: str | Path | None = None, changes: Mapping[str, Any] | Non
         elif section == "loss" and "name" not in given:
             if given:
                 key = next(iter(given))
-                raise UserError(f"{where}loss.{key} has no effect without loss.name=huber")
+                raise UserError(
+                    f"{where}loss.{key} has no effect without loss.name=huber: remove it, or set that"
+                )
             sections["loss"] = None
             continue
         given.setdefault("name", names.get(section))
@@ -69,9 +74,9 @@ def parse_changes(words: Iterable[str]) -> dict[str, Any]:
             raise UserError(f"{key} is given twice: keep one")
         try:
             changes[key] = yaml.load(text, _Loader)
-        except yaml.YAMLError:
+        except _UNREADABLE:
             raise UserError(
-                f"{word}: the value cannot be read; write lists as [64,64], quote odd text"
+                f"{_cut(word)}: the value cannot be read; write lists as [64,64], quote odd text"
             ) from None
     return changes
 
@@ -88,7 +93,7 @@ def _check(section: str, given: Mapping[str, Any], where: str) -> BaseModel:
     else:
         name = given["name"]
         if not isinstance(name, str):
-            raise UserError(f"{where}{section}.name={name!r} must be a name")
+            raise UserError(f"{where}{section}.name is empty: give a bundled set, a file or a folder")
         if section == "data":
             given = {**given, "name": name if name in BUNDLED else os.path.abspath(os.path.expanduser(name))}
             source_of(name)
@@ -106,16 +111,19 @@ def _tree(raw: Any, where: str) -> dict[str, Any]:
     """Turns what the YAML file says into sections; a section given as one word is its name."""
     tree: dict[str, Any] = {}
     if not isinstance(raw, dict):
-        raise UserError(f"{where}a recipe is a list of sections such as 'optimizer:', with keys below them")
-    for key, value in raw.items():
-        if isinstance(value, dict):
-            for inner, v in value.items():
-                _put(tree, f"{key}.{inner}", v)
-            tree.setdefault(str(key), {})
-        elif value is None and key in SECTIONS:
-            tree[str(key)] = {}
-        else:
-            _put(tree, str(key), value)
+        raise UserError(f"{where}a recipe has sections such as 'optimizer:', with keys below them")
+    try:
+        for key, value in raw.items():
+            if isinstance(value, dict):
+                for inner, v in value.items():
+                    _put(tree, f"{key}.{inner}", v)
+                tree.setdefault(str(key), {})
+            elif value is None and key in SECTIONS:
+                tree[str(key)] = {}
+            else:
+                _put(tree, str(key), value)
+    except UserError as error:
+        raise UserError(f"{where}{error}") from None
     return tree
 
 
@@ -132,7 +140,8 @@ def _put(tree: dict[str, Any], key: str, value: Any) -> None:
             raise UserError(f"{section} is a section: give one of its keys, such as {_example(section)}")
         rest = "name"
     if rest == "name" and section != "data" and not isinstance(value, str):
-        raise UserError(f"{section}.name={value!r} must be a name, such as {next(iter(CHOICES[section]))}")
+        shown = "null" if value is None else value
+        raise UserError(f"{section}.name={shown} must be a name, such as {next(iter(CHOICES[section]))}")
     place = tree.setdefault(section, {})
     *path, last = rest.split(".")
     for step in path:
@@ -141,6 +150,10 @@ def _put(tree: dict[str, Any], key: str, value: Any) -> None:
             raise UserError(f"{key}: {section}.{step} is a value and has no keys of its own")
     # A data set may be called by a number or a word that YAML takes for another type (data=2024).
     place[last] = str(value) if section == "data" and rest == "name" and value is not None else value
+
+
+def _cut(word: str) -> str:
+    return word if len(word) <= 60 else word[:57] + "…"
 
 
 def _example(section: str) -> str:
@@ -163,6 +176,8 @@ def _read_yaml(path: str | Path) -> Any:
         raise UserError(f"{path}, line {line}: not valid YAML ({error.problem})") from None
     except yaml.YAMLError:
         raise UserError(f"{path}: not valid YAML; it has characters that text does not have") from None
+    except _UNREADABLE:
+        raise UserError(f"{path}: a value is too long, nested too deeply, or not what its tag says") from None
     return {} if raw is None else raw
 
 
@@ -177,6 +192,10 @@ class _Loader(yaml.SafeLoader):
     def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
         seen: set[str] = set()
         for key, _ in node.value:
+            if not isinstance(key, yaml.ScalarNode):
+                raise yaml.constructor.ConstructorError(
+                    None, None, "a key must be a plain word", key.start_mark
+                )
             if key.value in seen:
                 raise yaml.constructor.ConstructorError(
                     None, None, f"the key {key.value} is given twice", key.start_mark

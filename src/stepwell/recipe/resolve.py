@@ -12,7 +12,7 @@ from stepwell.recipe.schema import Recipe
 # Enough updates for every default model on the data sets of docs/results.md; few enough that a small
 # table ends in seconds.
 UPDATES = 3000
-EPOCHS = (5, 100)
+EPOCHS = (5, 1000)
 
 
 def resolve(recipe: Recipe, data: DataSet) -> Recipe:
@@ -26,7 +26,7 @@ def resolve(recipe: Recipe, data: DataSet) -> Recipe:
     ):
         if getattr(augment, key) and data.kind not in wanted:
             raise UserError(
-                f"augment.{key} has no effect: it is for {' and '.join(_KINDS[k] for k in wanted)}, "
+                f"augment.{key} has no effect: it is for {', '.join(_KINDS[k] for k in wanted)}, "
                 f"and this data is {_KINDS[data.kind]}; remove it"
             )
     training = recipe.training
@@ -36,6 +36,8 @@ def resolve(recipe: Recipe, data: DataSet) -> Recipe:
         batches = updates_per_epoch(len(data.train), training.batch_size, training.accumulate)
         epochs = min(max(math.ceil(UPDATES / batches), EPOCHS[0]), EPOCHS[1])
         training = training.model_copy(update={"epochs": epochs})
+    if training.weights is None:
+        training = training.model_copy(update={"weights": "best" if len(data.validation) else "last"})
     return recipe.model_copy(update={"loss": loss, "training": training})
 
 
@@ -50,4 +52,4 @@ def updates_per_epoch(samples: int, batch_size: int, accumulate: int) -> int:
     return max(full + (rest > 1 or (rest == 1 and full == 0)), 1)
 
 
-_KINDS = {"image": "images", "features": "a table", "sequence": "sequences", "text": "text"}
+_KINDS = {"image": "images", "features": "tables", "sequence": "sequences", "text": "text"}

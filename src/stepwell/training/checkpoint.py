@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -102,8 +103,12 @@ def load(folder: Path, run: Run) -> Loaded | None:
             )
         try:
             return _restore(run, tensors, state, folder, notes)
-        except (KeyError, ValueError, RuntimeError) as error:
-            raise UserError(f"{path} does not fit the recipe beside it ({error}): start a new run") from None
+        except UserError as error:  # the file of the best weights is damaged
+            notes.append(str(error))
+        except (KeyError, ValueError, RuntimeError):
+            raise UserError(
+                f"{path} does not fit the recipe beside it: put recipe.yaml back, or start a new run"
+            ) from None
     if paths:
         raise UserError(f"{notes[0]}; there is no other, so start a new run")
     return None
@@ -114,6 +119,8 @@ def _restore(
 ) -> Loaded:
     with torch.no_grad():
         for name, value in run.live.items():
+            if tensors[name].shape != value.shape:  # copy_ would spread a single value
+                raise ValueError(f"{name} has another shape")
             value.copy_(tensors[name])
     for engine, steps in zip(run.optimizer.engines(), state["steps"], strict=True):
         engine.steps[:] = steps
@@ -148,7 +155,10 @@ def write(path: Path, tensors: dict[str, Tensor], state: dict[str, Any]) -> None
 
 
 def _save(tensors: dict[str, Tensor], path: Path, metadata: dict[str, str]) -> None:
-    save_file(tensors, path, metadata)
+    try:
+        save_file(tensors, path, metadata)
+    except SafetensorError as error:  # how it reports a full disk
+        raise OSError(errno.EIO, str(error), str(path)) from error
     # safetensors makes files that only their owner can read; others' rights follow the umask, as usual.
     mask = os.umask(0)
     os.umask(mask)

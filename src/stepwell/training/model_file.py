@@ -51,6 +51,8 @@ def load(path: Path, recipe: Recipe) -> Trained:
             f"{path.parent} has no model yet: finish it with stepwell train --resume {path.parent}"
         )
     tensors, about = checkpoint.read(path)
+    if "input_shape" not in about:
+        raise UserError(f"{path} is not the model of a run: put the run's own model.safetensors back")
     shape = tuple(about["input_shape"])
     with torch.random.fork_rng(devices=[]):
         body = registry.build(recipe.model, shape, about["outputs"], about["kind"])

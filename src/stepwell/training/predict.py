@@ -88,6 +88,8 @@ def require_writable(out: str | Path, kinds: tuple[str, ...]) -> Path:
     path = Path(out).expanduser()
     if path.suffix.lower() not in kinds:
         raise UserError(f"--out {out}: give a file ending in {', '.join(kinds)}")
+    if path.is_dir():
+        raise UserError(f"--out {out}: there is a folder of this name; give another file")
     if not path.parent.is_dir():
         raise UserError(f"--out {out}: there is no folder {path.parent}")
     return path

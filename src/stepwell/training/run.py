@@ -19,6 +19,7 @@ from stepwell.data.dataset import DataSet
 from stepwell.engine.eager import pack
 from stepwell.errors import UserError
 from stepwell.nn import losses, registry
+from stepwell.nn.configs import UserModel
 from stepwell.nn.network import Network
 from stepwell.optim import configs as optimizers
 from stepwell.recipe import Recipe, updates_per_epoch
@@ -38,6 +39,8 @@ class Run:
         torch.manual_seed(counter.key(recipe.seed, 0))
         body = registry.build(recipe.model, data.input_shape, data.outputs, data.kind)
         self.network = Network.of(body, data).to(self.device)
+        if isinstance(recipe.model, UserModel):
+            self._try_user_model()
         self.parameters = {n: p for n, p in self.network.named_parameters() if p.requires_grad}
         if not self.parameters:
             raise UserError(f"model.name={recipe.model.name} has no weights to train")
@@ -62,6 +65,26 @@ class Run:
         self.best: dict[str, Any] = {}  # update and validation loss of the best weights
         self.best_weights: dict[str, Tensor] = {}
         torch.manual_seed(counter.key(recipe.seed, 1))
+
+    def _try_user_model(self) -> None:
+        """Sends samples through a model that is not ours: what it returns must fit before training begins."""
+        data, name = self.data, self.recipe.model.name
+        x, _ = data.train.gather(torch.arange(min(2, len(data.train))))
+        wanted = (len(x), *(data.input_shape if data.kind == "text" else ()), data.outputs)
+        self.network.eval()
+        try:
+            with torch.no_grad():
+                found = self.network(x.to(self.device))
+        except Exception as error:
+            reason = (str(error).strip().splitlines() or [""])[0]
+            raise UserError(
+                f"model {name}: inputs of shape {tuple(x.shape)} fail with {type(error).__name__}: {reason}"
+            ) from error
+        if not isinstance(found, Tensor) or tuple(found.shape) != wanted:
+            got = f"shape {tuple(found.shape)}" if isinstance(found, Tensor) else type(found).__name__
+            raise UserError(
+                f"model {name}: for {len(x)} samples it must return a tensor of shape {wanted}, not {got}"
+            )
 
     def _prepare_batches(self) -> None:
         training, data = self.recipe.training, self.data

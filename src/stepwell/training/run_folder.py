@@ -5,6 +5,8 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import shutil
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -25,32 +27,49 @@ class RunFolder:
         self.result_file = path / "result.json"
         self.evaluation_file = path / "evaluation.json"
         self.checkpoints = path / "checkpoints"
+        self._lock_file = path / ".lock"
         self._lock: int | None = None
+        self._made: list[Path] = []  # what `create` made, the run folder first
 
     @classmethod
     def create(cls, out: str | None, recipe: Recipe) -> RunFolder:
         """Makes the folder `out`, or runs/NAME with a number if there is one; refuses one that has a run."""
-        if out is not None:
-            path = Path(out).expanduser()
-            if path.exists() and not path.is_dir():
-                raise UserError(f"--out {out}: there is a file of this name; choose another folder")
-            path.mkdir(parents=True, exist_ok=True)
-        else:
-            path = _new_name(recipe)
+        path = Path("runs" if out is None else out).expanduser()
+        if path.exists() and not path.is_dir():
+            raise UserError(f"--out {path}: there is a file of this name; choose another folder")
         folder = cls(path)
-        folder._take_lock()
-        if folder.recipe_file.exists():
-            folder.close()
+        folder._made = [each for each in (folder.path, *folder.path.parents) if not each.exists()]
+        try:
+            folder.path.mkdir(parents=True, exist_ok=True)
+            if out is None:
+                made, folder = folder._made, cls(_new_name(recipe))
+                folder._made = [folder.path, *made]
+            if not folder._lock_file.exists():
+                _refuse_used(folder)  # before the lock is written into a folder that is not ours
+            folder._take_lock()
+            _refuse_used(folder)
+            folder.checkpoints.mkdir()
+        except OSError as error:
+            folder.discard()
             raise UserError(
-                f"{path} already holds a run: choose another --out, or go on with it by "
-                f"stepwell train --resume {path}"
-            )
-        strange = [entry.name for entry in path.iterdir() if entry.name != ".lock"]
-        if strange:
+                f"the run folder {folder.path} cannot be made ({(error.strerror or str(error)).lower()}): "
+                "choose another --out"
+            ) from None
+        except UserError:
             folder.close()
-            raise UserError(f"--out {path}: the folder is not empty (it has {strange[0]}); choose a new one")
-        folder.checkpoints.mkdir()
+            raise
         return folder
+
+    def discard(self) -> None:
+        """Removes what `create` made, where the run could not begin."""
+        if self._lock is not None:
+            for file in (self.recipe_file, self._lock_file):
+                file.unlink(missing_ok=True)
+            shutil.rmtree(self.checkpoints, ignore_errors=True)
+        self.close()
+        for made in self._made:
+            with suppress(OSError):  # it is not empty: another run has begun there meanwhile
+                made.rmdir()
 
     @classmethod
     def open(cls, path: str | Path) -> RunFolder:
@@ -84,7 +103,7 @@ class RunFolder:
 
     def _take_lock(self) -> None:
         # The kernel drops the lock with the process, however that ends.
-        self._lock = os.open(self.path / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
+        self._lock = os.open(self._lock_file, os.O_RDWR | os.O_CREAT, 0o644)
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
@@ -94,11 +113,25 @@ class RunFolder:
             ) from None
 
 
+def _refuse_used(folder: RunFolder) -> None:
+    """Refuses a folder that has a run or anything else in it."""
+    path = folder.path
+    if folder.recipe_file.exists():
+        raise UserError(
+            f"{path} already holds a run: choose another --out, or go on with it by "
+            f"stepwell train --resume {path}"
+        )
+    strange = sorted(entry.name for entry in path.iterdir() if entry.name != ".lock")
+    if strange:
+        raise UserError(f"--out {path}: the folder is not empty (it has {strange[0]}); choose a new one")
+
+
 def existing(path: str | Path) -> RunFolder:
     """The run at `path`, for reading."""
     folder = RunFolder(Path(path).expanduser())
     if not folder.path.is_dir():
-        raise UserError(f"{path}: there is no such run folder")
+        what = "is a file, not a run folder" if folder.path.exists() else "does not exist"
+        raise UserError(f"{path} {what}: name the folder that stepwell train has written")
     if not folder.recipe_file.exists():
         raise UserError(f"{path} is not a run folder: it has no recipe.yaml")
     return folder
@@ -130,7 +163,6 @@ def _new_name(recipe: Recipe) -> Path:
     """runs/DATA-MODEL, with a number behind it where that is taken."""
     model = recipe.model.name.rpartition(":")[2]
     stem = f"{Path(recipe.data.name).name.split('.')[0]}-{model}"
-    Path("runs").mkdir(exist_ok=True)
     number = 1
     while True:
         path = Path("runs") / (stem if number == 1 else f"{stem}-{number}")

@@ -94,8 +94,19 @@ def require_installed(names: Sequence[str]) -> None:
 
 
 def start(names: Sequence[str], folder: Path, recipe: dict[str, Any]) -> list[Tracker]:
-    """Opens the trackers of these names."""
-    return [TRACKERS[name](folder, recipe) for name in names]
+    """Opens the trackers of these names; UserError where one does not start (no login, no network)."""
+    opened: list[Tracker] = []
+    for name in names:
+        try:
+            opened.append(TRACKERS[name](folder, recipe))
+        except Exception as error:
+            for tracker in opened:
+                tracker.close()
+            first = (str(error).strip().splitlines() or [type(error).__name__])[0]
+            raise UserError(
+                f"training.track={name} does not start ({first}): mend it or leave it out"
+            ) from error
+    return opened
 
 
 def scalars(row: dict[str, Any]) -> dict[str, float]:

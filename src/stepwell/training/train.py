@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from stepwell.data import counter, sources
+from stepwell.errors import UserError
 from stepwell.recipe import Recipe, read_recipe, resolve
 from stepwell.training import checkpoint, evaluate, files, generate, mistakes, model_file, show, trackers
 from stepwell.training.conductor import Conductor
@@ -51,7 +52,12 @@ def train(
         folder = RunFolder.create(out, whole)
         try:
             folder.save_recipe(whole)
-            return _conduct(run, folder, None, quiet), folder.path
+            tracking = trackers.start(whole.training.track, folder.path, whole.model_dump())
+        except BaseException:
+            folder.discard()
+            raise
+        try:
+            return _conduct(run, folder, None, tracking, quiet), folder.path
         finally:
             folder.close()
 
@@ -71,14 +77,36 @@ def resume(path: str | Path, quiet: bool = False) -> tuple[dict[str, Any], bool]
         with own_randomness(counter.key(recipe.seed, 3)):
             run = Run(recipe, data)
             loaded = checkpoint.load(folder.checkpoints, run)
-            return _conduct(run, folder, loaded, quiet), False
+            tracking = trackers.start(recipe.training.track, folder.path, recipe.model_dump())
+            return _conduct(run, folder, loaded, tracking, quiet), False
     finally:
         folder.close()
 
 
-def _conduct(run: Run, folder: RunFolder, loaded: checkpoint.Loaded | None, quiet: bool) -> dict[str, Any]:
+def _conduct(
+    run: Run,
+    folder: RunFolder,
+    loaded: checkpoint.Loaded | None,
+    tracking: list[trackers.Tracker],
+    quiet: bool,
+) -> dict[str, Any]:
     """Trains to the end of the budget and writes what a finished run has."""
-    tracking = trackers.start(run.recipe.training.track, folder.path, run.recipe.model_dump())
+    try:
+        return _train_and_finish(run, folder, loaded, tracking, quiet)
+    except OSError as error:
+        raise UserError(
+            f"{error.filename or folder.path}: {(error.strerror or str(error)).lower()}; mend this and go on "
+            f"with stepwell train --resume {folder.path}"
+        ) from error
+
+
+def _train_and_finish(
+    run: Run,
+    folder: RunFolder,
+    loaded: checkpoint.Loaded | None,
+    tracking: list[trackers.Tracker],
+    quiet: bool,
+) -> dict[str, Any]:
     with stop_on_signals() as stop:
         conductor = Conductor(run, folder, stop, loaded, tracking)
         try:

@@ -1,0 +1,435 @@
+"""Whatever is wrong, the user gets one plain sentence and exit code 2, and nothing is half written.
+
+All bad files lie in one folder, made once; every case runs in it and must leave it as it was.
+"""
+
+import hashlib
+import os
+import shutil
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from stepwell import cli
+from stepwell.training import train
+
+QUICK = {"training.updates": 4, "training.checkpoint_every": 2}
+
+
+def _table(path: str, header: str, rows: list[str], encoding: str = "utf-8") -> None:
+    Path(path).write_bytes("\n".join([header, *rows, ""]).encode(encoding))
+
+
+def _rows(count: int = 40) -> list[str]:
+    return [f"{i % 7},{i % 5 + 0.5},{'ab'[i % 2]}" for i in range(count)]
+
+
+def _tables() -> None:
+    rows = _rows()
+    _table("good.csv", "x,y2,label", rows)
+    _table("classless.csv", "x,y2,z", rows)
+    _table("one-class.csv", "x,label", [f"{i},a" for i in range(30)])
+    _table("nan-target.csv", "x,target", [f"{i},{'' if i == 7 else i * 1.5}" for i in range(30)])
+    _table("constant.csv", "x,target", [f"{i},3.5" for i in range(30)])
+    _table("inf.csv", "x,label", [f"{'inf' if i == 3 else i},{'ab'[i % 2]}" for i in range(30)])
+    _table("ragged.csv", "x,y2,label", [*rows[:9], "1,2,a,4,5", *rows[9:]])
+    _table("short-row.csv", "x,y2,label", [*rows[:9], "1", *rows[9:]])
+    _table("latin1.csv", "größe,label", [f"{i},{'ä' if i % 2 else 'ö'}" for i in range(30)], "latin-1")
+    _table("twice.csv", "x,x,label", rows)
+    _table("header-only.csv", "x,label", [])
+    _table("three.csv", "x,label", ["1,a", "2,b", "3,a"])
+    _table("only-target.csv", "label", list("ab" * 20))
+    _table("no-x.csv", "y2", ["1", "2"])
+    _table("text-in-number.csv", "x,y2", ["1,2", "many,3"])
+    _table("unknown-class.csv", "x,y2,label", ["1,2,a", "1,2,zebra"])
+    Path("empty.csv").write_bytes(b"")
+    Path("binary.csv").write_bytes(bytes(range(256)) * 4)
+    Path("broken.parquet").write_bytes(b"PAR1 no more than this")
+
+
+def _arrays() -> None:
+    x, y = np.random.default_rng(0).normal(size=(60, 6)).astype("f4"), np.arange(60) % 3
+    np.savez("good.npz", x_train=x, y_train=y)
+    np.savez("own-test.npz", x_train=x, y_train=y, x_test=x[:9], y_test=y[:9])
+    np.savez("own-parts.npz", x=x, y=y, x_test=x[:9], y_test=y[:9], x_validation=x[:9], y_validation=y[:9])
+    np.savez("no-y.npz", x_train=x)
+    np.savez("lengths.npz", x_train=x, y_train=y[:50])
+    np.savez("nan.npz", x_train=np.where(np.arange(360).reshape(60, 6) == 100, np.nan, x), y_train=y)
+    np.savez("nan-y.npz", x_train=x, y_train=np.where(y == 1, np.nan, y))
+    np.savez("one-class.npz", x_train=x, y_train=y * 0)
+    np.savez("objects.npz", x_train=np.array([{}] * 9), y_train=y[:9])
+    np.savez("other.npz", x=x[:, :4])
+    np.savez("images.npz", x_train=np.zeros((30, 8, 8), np.uint8), y_train=np.arange(30) % 2)
+    Path("cut.npz").write_bytes(Path("good.npz").read_bytes()[:700])
+    Path("not.npz").write_text("no zip")
+
+
+def _image_folders() -> None:
+    def image(path: str, side: int = 8) -> None:
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        pixels = np.random.default_rng(len(path)).integers(0, 255, (side, side, 3), np.uint8)
+        Image.fromarray(pixels).save(path)
+
+    for i in range(12):
+        for folder in ("sizes", "cut", "own/train", "one"):
+            image(f"{folder}/a/{i}.png")
+            if folder != "one":
+                image(f"{folder}/b/{i}.png")
+    image("sizes/b/99.png", 9)
+    image("own/test/a/0.png")
+    image("own/test/b/0.png")
+    Path("cut/b/3.png").write_bytes(Path("cut/b/3.png").read_bytes()[:120])
+    Path("no-images/a").mkdir(parents=True)
+    Path("no-images/a/notes.md").write_text("nothing")
+    Path("empty-folder").mkdir()
+    Path("broken.zip").write_bytes(b"PK\x03\x04 no more")
+
+
+def _recipes() -> None:
+    for name, text in {
+        "bad.yaml": "optimizer: {lr: 0.1\n",
+        "twice.yaml": "optimizer:\n  lr: 0.1\n  lr: 0.2\n",
+        "list.yaml": "- optimizer\n",
+        "section-list.yaml": "optimizer: [1, 2]\n",
+        "plain-list.yaml": "training: [1]\n",
+        "word.yaml": "hello\n",
+        "tag.yaml": "seed: !!python/object/apply:os.system ['true']\n",
+        "deep.yaml": "model:\n  hidden: " + "[" * 3000 + "]" * 3000 + "\n",
+        "mapping-key.yaml": "? [a, b]\n: 1\n",
+        "typo.yaml": "optimiser:\n  lr: 0.1\n",
+        "number-key.yaml": "1: 2\n",
+        "control.yaml": "seed: \x07\n",
+        "deep-key.yaml": "optimizer:\n  lr:\n    deep: {er: 1}\n",
+    }.items():
+        Path(name).write_text(text)
+    Path("latin1.yaml").write_bytes("data: größe\n".encode("latin-1"))
+    Path("empty.txt").write_bytes(b"")
+    Path("short.txt").write_text("too short")
+    Path("one-letter.txt").write_text("a" * 5000)
+    Path("latin1.txt").write_bytes("größer ".encode("latin-1") * 900)
+    Path("notes.md").write_text("# notes")
+    Path("file").write_text("a file")
+    Path("folder.csv").mkdir()
+
+
+def _models() -> None:
+    Path("mymodels.py").write_text(
+        "from torch import nn\n"
+        "def wrong(shape, outputs): return nn.Sequential(nn.Flatten(), nn.Linear(64, outputs + 1))\n"
+        "def flat(shape, outputs): return nn.Linear(3, outputs)\n"
+        "def raises(shape, outputs): raise RuntimeError('first line\\nsecond line')\n"
+        "def number(shape, outputs): return 7\n"
+        "def empty(shape, outputs): return nn.Flatten()\n"
+        "class Pair(nn.Module):\n"
+        "    def forward(self, x): return x, x\n"
+        "def pair(shape, outputs): return Pair()\n"
+    )
+    Path("brokenmodel.py").write_text("import nothing_of_this_name\n")
+    Path("syntaxmodel.py").write_text("def (\n")
+
+
+def _runs() -> None:
+    train.train(None, QUICK, "run", quiet=True)
+    train.train(None, {**QUICK, "data": "good.csv"}, "table", quiet=True)
+    Path("text.txt").write_text("so it goes, and on it goes. " * 90)
+    text = {"data": "text.txt", "data.length": 8, "model.width": 8, "model.heads": 1, "model.layers": 1}
+    train.train(None, {**QUICK, **text}, "text", quiet=True)
+    for name in ("unfinished", "bad-best", "bad-all", "edited", "bad-result", "bad-recipe", "other-rule"):
+        shutil.copytree("run", name)
+        if name != "bad-result":
+            Path(name, "result.json").unlink()
+    for path in Path("unfinished").glob("*.safetensors"):
+        path.unlink()
+    for path in Path("bad-all/checkpoints").glob("update-*"):
+        content = bytearray(path.read_bytes())
+        content[-100] ^= 1
+        path.write_bytes(content)
+    for path in Path("bad-best/checkpoints").glob("best-*"):
+        path.write_bytes(b"damaged")
+    Path("bad-result/result.json").write_text('{"status": "fini')
+    Path("bad-recipe/recipe.yaml").write_text("optimizer: {lr: high}\n")
+    for name, old, new in (("edited", "[64, 64]", "[32, 64]"), ("other-rule", "name: adam", "name: rmsprop")):
+        path = Path(name, "recipe.yaml")
+        path.write_text(path.read_text().replace(old, new))
+    shutil.copytree("run", "bad-model")
+    content = bytearray(Path("bad-model/model.safetensors").read_bytes())
+    content[-100] ^= 1
+    Path("bad-model/model.safetensors").write_bytes(content)
+    shutil.copytree("run", "cut-model")
+    os.truncate("cut-model/model.safetensors", 1000)
+    shutil.copytree("run", "no-model")
+    Path("no-model/model.safetensors").unlink()
+    Path("full").mkdir()
+    Path("full/thing").write_text("mine")
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """The folder with all bad files; the tests run in it."""
+    folder, before = tmp_path_factory.mktemp("bad"), os.getcwd()
+    os.chdir(folder)
+    try:
+        for make in (_tables, _arrays, _image_folders, _recipes, _models, _runs):
+            make()
+        yield folder
+    finally:
+        os.chdir(before)
+
+
+def _content(folder: Path) -> dict[str, str]:
+    """Every file and folder below, with a digest."""
+    return {
+        str(path): hashlib.blake2b(path.read_bytes()).hexdigest() if path.is_file() else ""
+        for path in sorted(folder.rglob("*"))
+        if "__pycache__" not in path.parts
+    }
+
+
+def _run(monkeypatch, capsys, words: list[str]) -> tuple[int, str, str]:
+    monkeypatch.setattr(sys, "argv", ["stepwell", *words])
+    code = 0
+    try:
+        cli.main()
+    except SystemExit as end:
+        code = end.code if isinstance(end.code, int) else 1
+    out, err = capsys.readouterr()
+    return code, out, err
+
+
+def _assert_one_sentence(code: int, out: str, err: str) -> None:
+    assert code == 2, (code, out, err)
+    assert out == ""
+    assert err.endswith("\n") and err.count("\n") == 1, err
+    line = err.strip()
+    assert line.startswith("stepwell: ") and line[-1] in ".?", line
+    assert not any(
+        bad in line for bad in ("..", "?.", ".?", ".)", ": :", "Traceback", "  ", "pydantic", "Input should")
+    ), line
+    assert 20 < len(line) < 500, line
+
+
+# What is typed → a part of the answer that says where or what.
+CASES = {
+    # the command line itself
+    "train --foo": "--foo",
+    "train --ou x": "--out",
+    "foo": "foo",
+    "predict": "RUN",
+    "predict run": "FILE",
+    "predict run good.csv --length x": "--length",
+    "predict run good.csv --length 0": "--length",
+    "predict run good.csv extra": "extra",
+    "export run": "--out",
+    "recipe optimzer": "optimizer",
+    "recipe optimizer.learning": "optimizer",
+    "train optimizer.lr": "key=value",
+    "train =3": "key=value",
+    # keys and names
+    "train optimizer.lrr=1": "optimizer.lr",
+    "train lr=1": "optimizer.lr",
+    "train optimiser.lr=1": "optimizer.lr",
+    "train model=mpl": "mlp",
+    "train data=digit": "digits",
+    "train optimizer=adm": "adam",
+    "train schedule=cosin": "cosine",
+    "train loss=mean": "loss.name=mean",
+    "train optimizer.lr=0.1 optimizer.lr=0.2": "twice",
+    "train ∂=1": "∂",
+    "train model.größe=3": "model.größe",
+    "train optimizer.lr.deep=3": "optimizer.lr",
+    "train optimizer..lr=3": "optimizer",
+    "train training=3": "training",
+    "train seed.x=3": "seed",
+    # types and ranges
+    "train optimizer.lr=fast": "a number",
+    "train optimizer.lr=-1": "at least 0",
+    "train optimizer.lr=nan": "optimizer.lr",
+    "train optimizer.lr=.inf": "finite",
+    "train optimizer.lr=": "optimizer.lr",
+    "train optimizer.beta1=1": "below 1",
+    "train training.epochs=0": "at least 1",
+    "train training.epochs=2.5": "whole number",
+    "train training.seconds=-1": "above 0",
+    "train training.epochs=2 training.updates=9": "epochs and updates",
+    "train training.batch_size=0": "training.batch_size",
+    "train training.batch_size=[64]": "whole number",
+    "train training.device=cuda:99": "cuda:99",
+    "train training.device=gpu": "training.device",
+    "train training.weights=worst": "last, best",
+    "train training.track=[wandb]": "stepwell[wandb]",
+    "train training.track=wandb": "list",
+    "train training.track=[excel]": "tensorboard",
+    "train training.precision=fp8": "fp32",
+    "train model.hidden=64": "model.hidden",
+    "train model.hidden=[64,0]": "model.hidden",
+    "train model.hidden=[64,many]": "model.hidden",
+    "train model.hidden=[64": "model.hidden",
+    "train model.hidden={a:1}": "model.hidden",
+    "train model.dropout=1": "below 1",
+    "train model=cnn model.kernel=4": "odd",
+    "train model=resnet model.depth=21": "20 or 26",
+    "train data=text.txt model=transformer model.heads=5": "multiple",
+    "train seed=-1": "seed",
+    "train seed=1.5": "whole number",
+    f"train seed={2**70}": "seed",
+    f"train training.epochs={'9' * 5000}": "training.epochs",
+    "train data.validation=1": "data.validation",
+    "train data=": "data",
+    "train data=[1]": "data",
+    "train model=": "model",
+    "train optimizer=7": "optimizer",
+    # keys without effect
+    "train optimizer.momentum=0.9": "momentum",
+    "train optimizer=sgd optimizer.beta1=0.5": "adam",
+    "train loss.delta=2": "huber",
+    "train loss=mse loss.delta=2": "huber",
+    "train data=iris augment.flip=0.5": "augment.flip",
+    "train data=good.csv augment.crop=2": "augment.crop",
+    "train data=text.txt augment.noise=0.1": "augment.noise",
+    "train data=own-test.npz data.test=0.3": "data.test",
+    "train data=own-parts.npz data.split_seed=3": "data.split_seed",
+    "train data=own data.test=0.3": "data.test",
+    "train data.target=x": "data.target",
+    "train schedule=constant schedule.end=0.1": "schedule.end",
+    "train model.hidden=[] model.dropout=0.5": "dropout",
+    "train data.validation=0 training.weights=best": "data.validation",
+    "predict run good.npz --length 9": "--length",
+    # recipe files
+    "train nowhere.yaml": "nowhere.yaml",
+    "train notes.md": "notes.md",
+    "train bad.yaml": "line",
+    "train twice.yaml": "twice",
+    "train list.yaml": "list.yaml",
+    "train word.yaml": "word.yaml",
+    "train section-list.yaml": "optimizer",
+    "train plain-list.yaml": "training",
+    "train tag.yaml": "line 1",
+    "train deep.yaml": "deep.yaml",
+    "train mapping-key.yaml": "line 1",
+    "train typo.yaml": "optimizer",
+    "train number-key.yaml": "1",
+    "train control.yaml": "control.yaml",
+    "train deep-key.yaml": "optimizer.lr",
+    "train latin1.yaml": "UTF-8",
+    "train empty-folder": "empty-folder",
+    # data
+    "train data=nowhere.csv": "nowhere.csv",
+    "train data=notes.md": "notes.md",
+    "train data=empty.csv": "empty.csv",
+    "train data=binary.csv": "binary.csv",
+    "train data=header-only.csv": "header-only.csv",
+    "train data=classless.csv": "data.target",
+    "train data=good.csv data.target=labl": "label",
+    "train data=good.csv data.target=[]": "data.target",
+    "train data=good.csv data.ignore=[nothing]": "nothing",
+    "train data=good.csv data.ignore=[x,y2]": "data.ignore",
+    "train data=good.csv data.task=regression": "label",
+    "train data=one-class.csv": "one-class.csv",
+    "train data=nan-target.csv": "row 9",
+    "train data=constant.csv": "3.5",
+    "train data=inf.csv": "inf",
+    "train data=ragged.csv": "ragged.csv",
+    "train data=latin1.csv": "UTF-8",
+    "train data=twice.csv": "x",
+    "train data=three.csv": "too few",
+    "train data=only-target.csv": "column",
+    "train data=broken.parquet": "broken.parquet",
+    "train data=no-y.npz": "y_train",
+    "train data=lengths.npz": "50",
+    "train data=nan.npz": "row 16",
+    "train data=nan-y.npz": "row 1",
+    "train data=one-class.npz": "one class",
+    "train data=objects.npz": "objects",
+    "train data=cut.npz": "cut.npz",
+    "train data=not.npz": "not.npz",
+    "train data=sizes": "99.png",
+    "train data=cut": "3.png",
+    "train data=one": "one",
+    "train data=no-images": "no-images",
+    "train data=empty-folder": "empty-folder",
+    "train data=broken.zip": "broken.zip",
+    "train data=empty.txt": "empty",
+    "train data=short.txt": "data.length",
+    "train data=one-letter.txt": "'a'",
+    "train data=latin1.txt": "UTF-8",
+    # models and losses that do not fit the data
+    "train data=good.csv model=cnn": "cnn",
+    "train model=transformer": "transformer",
+    "train data=good.csv model=rnn": "rnn",
+    "train data=text.txt model=mlp": "text",
+    "train loss=mae": "cross-entropy",
+    "train data=diabetes loss=cross-entropy": "mse",
+    "train model=nomodule:build": "nomodule",
+    "train model=mymodels:nothing": "nothing",
+    "train model=brokenmodel:build": "nothing_of_this_name",
+    "train model=syntaxmodel:build": "SyntaxError",
+    "train model=mymodels:raises": "first line",
+    "train model=mymodels:number": "torch.nn.Module",
+    "train model=mymodels:empty": "mymodels:empty",
+    "train model=mymodels:wrong": "(2, 10)",
+    "train model=mymodels:flat": "mymodels:flat",
+    "train model=mymodels:pair": "tuple",
+    "train model=mymodels:wrong model.width=3": "model.width",
+    "train model=a:b:c": "a:b:c",
+    # the run folder
+    "train --out run": "--resume run",
+    "train --out full": "not empty",
+    "train --out file": "file",
+    "train --out file/below": "file",
+    "train --out /proc/nothing/here": "/proc/nothing",
+    # going on
+    "train --resume nowhere": "nowhere",
+    "train --resume full": "recipe.yaml",
+    "train --resume file": "file",
+    "train --resume run seed=3": "--resume",
+    "train --resume run --out other": "--out",
+    "train --resume bad-all": "damaged",
+    "train --resume bad-result": "result.json",
+    "train --resume bad-recipe": "optimizer.lr",
+    "train --resume edited": "does not fit",
+    "train --resume other-rule": "rmsprop",
+    # a trained model's verbs
+    "evaluate nowhere": "nowhere",
+    "evaluate unfinished": "--resume",
+    "evaluate bad-model": "damaged",
+    "evaluate cut-model": "damaged",
+    "evaluate table no-x.csv": "x",
+    "evaluate table unknown-class.csv": "zebra",
+    "evaluate run nowhere.npz": "nowhere.npz",
+    "predict unfinished good.npz": "--resume",
+    "predict no-model good.npz": "no model",
+    "predict table no-x.csv": "x",
+    "predict table text-in-number.csv": "many",
+    "predict table good.npz": "good.npz",
+    "predict table empty.csv": "empty.csv",
+    "predict table nowhere.csv": "nowhere.csv",
+    "predict table own": "own",
+    "predict run other.npz": "other.npz",
+    "predict run good.csv": "good.csv",
+    "predict table good.csv --out new.doc": ".csv",
+    "predict table good.csv --out nowhere/new.csv": "nowhere",
+    "predict table good.csv --out folder.csv": "folder.csv",
+    "predict text latin1.txt": "UTF-8",
+    "predict text empty.txt": "empty",
+    "predict text short.txt --out new.csv": ".txt",
+    "export table --out new.doc": ".onnx",
+    "export table --out nowhere/new.pt2": "nowhere",
+    "export bad-model --out new.pt2": "damaged",
+    "report nowhere": "nowhere",
+    "report full": "full",
+    "report file": "file",
+}
+
+
+@pytest.mark.parametrize("typed", CASES, ids=lambda typed: typed[:60])
+def test_bad_input(typed, place, monkeypatch, capsys):
+    """One plain sentence that names the place, exit code 2, an empty stdout, and no file changed."""
+    before = _content(place)
+    json_too = ["--json"] if len(typed) % 2 else []
+    code, out, err = _run(monkeypatch, capsys, [*typed.split(" "), *json_too])
+    _assert_one_sentence(code, out, err)
+    assert CASES[typed] in err
+    assert _content(place) == before

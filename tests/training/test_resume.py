@@ -21,7 +21,12 @@ from stepwell.errors import Diverged, UserError
 from stepwell.training import checkpoint, train
 from stepwell.training.conductor import Conductor
 
-SMALL = {"training.epochs": 3, "training.log_every": 7, "training.batch_size": 32}
+SMALL = {
+    "training.epochs": 3,
+    "training.log_every": 7,
+    "training.batch_size": 32,
+    "training.weights": "last",
+}
 
 RUNS = {
     "dropout and noise": {"model.dropout": 0.3, "augment.noise": 0.5},
@@ -39,7 +44,7 @@ RUNS = {
 
 
 def digest(folder: Path) -> dict[str, str]:
-    """Hashes of everything that must be the same: weights, metrics, evaluation, the last checkpoint's content."""
+    """Hashes of all that must be the same: weights, metrics, evaluation, the last checkpoint's content."""
     found = {
         name: hashlib.sha256((folder / name).read_bytes()).hexdigest()
         for name in ("model.safetensors", "metrics.jsonl", "evaluation.json")

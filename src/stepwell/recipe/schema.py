@@ -45,16 +45,16 @@ class TrainingConfig(BaseModel):
     epochs: int | None = Field(
         None,
         ge=1,
-        description="passes over the training part (default: about 3,000 updates, 5 to 100 epochs)",
+        description="passes over the training part (default: about 3,000 updates, 5 to 1,000 epochs)",
     )
     updates: int | None = Field(None, ge=1, description="length of the run in updates, instead of epochs")
     seconds: float | None = Field(
         None, gt=0, allow_inf_nan=False, description="length of the run in seconds, instead of epochs"
     )
-    batch_size: int = Field(64, ge=1, description="samples in a batch")
-    accumulate: int = Field(1, ge=1, description="batches whose mean gradient makes one update")
+    batch_size: int = Field(64, ge=1, lt=2**31, description="samples in a batch")
+    accumulate: int = Field(1, ge=1, lt=2**31, description="batches whose mean gradient makes one update")
     evaluate_every: int | None = Field(
-        None, ge=1, description="updates between evaluations (default: an epoch)"
+        None, ge=1, description="updates between evaluations (default: an epoch, or a hundredth of the run)"
     )
     log_every: int = Field(
         50, ge=1, description="updates between lines of metrics.jsonl and checks for non-finite values"
@@ -63,8 +63,10 @@ class TrainingConfig(BaseModel):
         None, ge=1, description="updates between checkpoints (default: every 30 seconds)"
     )
     keep_checkpoints: int = Field(2, ge=1, description="how many of the last checkpoints to keep")
-    weights: Literal["last", "best"] = Field(
-        "last", description="weights to deliver: of the last update, or of the best validation loss"
+    weights: Literal["auto", "last", "best"] = Field(
+        "auto",
+        description="weights to deliver: of the last update, of the best validation loss, or auto: the best "
+        "if its loss is lower by more than a standard error",
     )
     precision: Literal["fp32", "bf16", "fp16"] = Field(
         "fp32", description="arithmetic of forward and backward; weights stay fp32"

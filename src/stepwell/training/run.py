@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 import time
 from collections.abc import Iterator
@@ -93,7 +94,9 @@ class Run:
             self.updates: int | None = training.epochs * self.updates_per_epoch
         else:
             self.updates = training.updates  # None: a budget in seconds
-        self.evaluate_every = training.evaluate_every or self.updates_per_epoch
+        # A table of a hundred rows has a thousand epochs: a hundred evaluations draw as good a curve.
+        epochs = math.ceil((self.updates or 0) / (100 * self.updates_per_epoch)) or 1
+        self.evaluate_every = training.evaluate_every or epochs * self.updates_per_epoch
         # A budget in seconds has no last update: its schedule counts in thousandths of the budget.
         self.schedule = schedules.build(self.recipe.schedule, self.recipe.optimizer.lr, self.updates or 1000)
         wanted = self.recipe.augment

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import shlex
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
+
+import numpy as np
 
 from stepwell.data import counter, sources
 from stepwell.errors import UserError
@@ -47,7 +50,7 @@ def train(
     trackers.require_installed(asked.training.track)
     data = sources.load(asked.data)
     whole = resolve(asked, data)
-    with own_randomness(counter.key(whole.seed, 3)):
+    with own_randomness(counter.key(whole.seed, 3)), _memory_in_words():
         run = Run(whole, data)
         folder = RunFolder.create(out, whole)
         try:
@@ -74,7 +77,7 @@ def resume(path: str | Path, quiet: bool = False) -> tuple[dict[str, Any], bool]
             return result, True
         recipe = folder.recipe()
         data = sources.load(recipe.data)
-        with own_randomness(counter.key(recipe.seed, 3)):
+        with own_randomness(counter.key(recipe.seed, 3)), _memory_in_words():
             run = Run(recipe, data)
             loaded = checkpoint.load(folder.checkpoints, run)
             tracking = trackers.start(recipe.training.track, folder.path, recipe.model_dump())
@@ -94,8 +97,9 @@ def _conduct(
     try:
         return _train_and_finish(run, folder, loaded, tracking, quiet)
     except OSError as error:
+        ours = error.filename is None or str(error.filename).startswith(str(folder.path))
         raise UserError(
-            f"{error.filename or folder.path}: {(error.strerror or str(error)).lower()}; mend this and go on "
+            f"{folder.path if ours else error.filename}: {(error.strerror or str(error)).lower()}; mend this and go on "
             f"with stepwell train --resume {folder.path}"
         ) from error
 
@@ -122,6 +126,21 @@ def _train_and_finish(
         return _finish(run, folder)
 
 
+@contextmanager
+def _memory_in_words() -> Iterator[None]:
+    """torch reports memory that cannot be had by a RuntimeError, which only its text tells from others."""
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        text = str(error).lower()
+        if isinstance(error, MemoryError) or "allocate memory" in text or "out of memory" in text:
+            raise UserError(
+                "there is not enough memory for this model and its batches: "
+                "make the model or training.batch_size smaller"
+            ) from error
+        raise
+
+
 def _raise_if_stopped(stop: StopRequest, folder: RunFolder) -> None:
     if stop.signal is not None:
         raise Interrupted(stop.signal, folder.path)
@@ -130,9 +149,8 @@ def _raise_if_stopped(stop: StopRequest, folder: RunFolder) -> None:
 def _finish(run: Run, folder: RunFolder) -> dict[str, Any]:
     """Tests the delivered weights; result.json comes last, since it says that the run is whole."""
     recipe, data = run.recipe, run.data
-    if recipe.training.weights == "best" and run.best_weights:
-        run.network.load_state_dict(run.best_weights)
     checkpoint.save_best(folder.checkpoints, run)
+    delivered = _choose_weights(run)
     model_file.save(folder.model_file, run.network.state_dict(), data)
     tested = data.test if len(data.test) else data.validation
     names = data.targets if data.task == "regression" else data.classes
@@ -162,7 +180,7 @@ def _finish(run: Run, folder: RunFolder) -> dict[str, Any]:
         "epochs": run.epoch,
         "seconds": run.seconds,
         "parameters": sum(p.numel() for p in run.parameters.values()),
-        "weights": {"of": recipe.training.weights, "best": run.best},
+        "weights": {"delivered": delivered, "best": run.best},
         "roll_backs": run.roll_backs,
         "data": {
             "name": data.name,
@@ -179,6 +197,28 @@ def _finish(run: Run, folder: RunFolder) -> dict[str, Any]:
     }
     files.write_json(folder.result_file, result)
     return result
+
+
+def _choose_weights(run: Run) -> Literal["last", "best"]:
+    """Puts the weights to deliver into the network: by `training.weights` "last", "best" or "auto".
+
+    auto: the best ones, if the validation loss of the last ones is higher by more than one standard
+    error of the paired difference, d̄ > s_d / √n. A lowest point among many evaluations is partly luck,
+    so a lead within the noise of the validation part is no reason to give up the later weights.
+    """
+    wanted, validation = run.recipe.training.weights, run.data.validation
+    if wanted == "last" or not run.best_weights or run.best["update"] == run.update:
+        return "last"
+    last = {name: value.clone() for name, value in run.weights().items()}
+    losses = []
+    for weights in (last, run.best_weights):
+        run.network.load_state_dict(weights)
+        losses.append(evaluate.predictions(run.network, run.sample_loss, validation, run.device).loss)
+    lead = (losses[0] - losses[1]).reshape(len(validation), -1).mean(1, dtype=np.float64)
+    if wanted == "best" or lead.mean() > lead.std(ddof=min(1, len(lead) - 1)) / len(lead) ** 0.5:
+        return "best"
+    run.network.load_state_dict(last)
+    return "last"
 
 
 def _is_command() -> bool:

@@ -36,8 +36,6 @@ def resolve(recipe: Recipe, data: DataSet) -> Recipe:
         batches = updates_per_epoch(len(data.train), training.batch_size, training.accumulate)
         epochs = min(max(math.ceil(UPDATES / batches), EPOCHS[0]), EPOCHS[1])
         training = training.model_copy(update={"epochs": epochs})
-    if training.weights is None:
-        training = training.model_copy(update={"weights": "best" if len(data.validation) else "last"})
     return recipe.model_copy(update={"loss": loss, "training": training})
 
 

@@ -50,7 +50,7 @@ def test_warm_up_rises_linearly_and_then_follows():
 @given(name=st.sampled_from(sorted(SCHEDULES)), updates=st.integers(10, 500), lr=st.floats(1e-6, 10))
 def test_every_schedule_stays_within_bounds(name, updates, lr):
     """At every update of a run of any length the rate is finite, not negative and at most the set rate."""
-    schedule = build(SCHEDULES[name](), lr, updates)
+    schedule = build(SCHEDULES[name].model_validate({}), lr, updates)
     values = [schedule(k) for k in range(updates + 1)]
     assert all(math.isfinite(v) and -1e-12 <= v <= lr * (1 + 1e-9) for v in values)
     assert max(values[:updates]) >= lr * (0.5 if updates < 40 else 0.98)

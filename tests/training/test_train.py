@@ -55,10 +55,8 @@ def test_the_loop_is_a_bare_torch_loop(changes, torchs, tmp_path):
     run = run_of(changes)
     body = run.network.body
     optimizer = torchs(body.parameters())
-    mean, deviation = (
-        run.data.train.inputs.values.double().mean(),
-        run.data.train.inputs.values.double().std(),
-    )
+    images = run.data.train.inputs.gather(torch.arange(len(run.data.train))).double()
+    mean, deviation = images.mean(), images.std(correction=0)
     assert run.updates is not None
     for update in range(run.updates):
         x, y = run.batches.at(update)[0]

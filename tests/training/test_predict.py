@@ -1,0 +1,129 @@
+"""Predictions keep the file's rows, are the network's own, and come from a raw new file."""
+
+import csv
+import json
+
+import numpy as np
+import polars
+import pytest
+import torch
+
+from stepwell.cli import main
+from stepwell.errors import UserError
+from stepwell.training import predict as predicting
+from stepwell.training.train import train
+
+TABLE = {"training.updates": 200, "optimizer.lr": 0.01}
+
+
+@pytest.fixture(scope="module")
+def people(tmp_path_factory):
+    """A CSV with numbers, categories, dates, missing values and non-ASCII class names, and its run."""
+    folder = tmp_path_factory.mktemp("people")
+    generator = np.random.default_rng(0)
+    rows = []
+    for i in range(400):
+        age, city = int(generator.integers(18, 80)), str(generator.choice(["Ulm", "Köln", "São Paulo"]))
+        answer = "ja" if age > 45 else "nein, danke" if city == "Köln" else "später"
+        rows.append(
+            [age if i % 9 else "", city if i % 11 else "NA", f"20{i % 20 + 10}-0{i % 9 + 1}-11", answer]
+        )
+    with open(folder / "people.csv", "w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows([["age", "city", "joined", "answer"], *rows])
+    changes = {"data": str(folder / "people.csv"), "data.target": "answer", **TABLE}
+    train(None, changes, str(folder / "run"), quiet=True)
+    return folder
+
+
+def test_rows_in_order_with_a_probability_for_each_class(people):
+    """Each row of a shuffled file gets what it gets alone; columns are the file's, then ours."""
+    table = polars.read_csv(people / "people.csv").drop("answer").sample(fraction=1, shuffle=True, seed=1)
+    table.write_csv(people / "new.csv")
+    found = predicting.predict(people / "run", people / "new.csv")
+    classes = ["ja", "nein, danke", "später"]
+    assert found.columns == ["age", "city", "joined", "prediction", *[f"probability_{c}" for c in classes]]
+    assert found["city"].to_list() == table["city"].to_list()
+    p = found.select([f"probability_{c}" for c in classes]).to_numpy()
+    assert np.allclose(p.sum(1), 1) and [classes[k] for k in p.argmax(1)] == found["prediction"].to_list()
+    table[17:18].write_csv(people / "one.csv")
+    alone = predicting.predict(people / "run", people / "one.csv")
+    assert np.allclose(alone.select([f"probability_{c}" for c in classes]).to_numpy(), p[17:18], atol=1e-6)
+
+
+def test_what_was_learnt_is_predicted(people):
+    """On the training file itself nine of ten answers are right: features and class names are not mixed up."""
+    found = predicting.predict(people / "run", people / "people.csv")
+    assert (found["prediction"] == found["answer"]).mean() > 0.9
+
+
+def test_evaluate_on_the_test_part_repeats_the_result(people):
+    """`evaluate RUN` gives the numbers of result.json; on a file it gives that file's."""
+    result = json.loads((people / "run" / "result.json").read_text())
+    assert predicting.evaluate_file(people / "run", None)["test"] == result["test"]
+    found = predicting.evaluate_file(people / "run", people / "people.csv")
+    right = predicting.predict(people / "run", people / "people.csv")
+    assert found["test"]["accuracy"]["value"] == pytest.approx(
+        (right["prediction"] == right["answer"]).mean()
+    )
+
+
+@pytest.mark.parametrize("ending", [".csv", ".tsv", ".parquet", ".json", ".jsonl"])
+def test_every_kind_of_table_reads_back(people, ending, monkeypatch, capsys):
+    """`predict --out` writes each format so that polars reads the same predictions from it."""
+    out = people / f"out{ending}"
+    words = ["predict", people / "run", people / "people.csv", "--out", out, "--json"]
+    monkeypatch.setattr("sys.argv", ["stepwell", *map(str, words)])
+    main()
+    assert json.loads(capsys.readouterr().out)["rows"] == 400
+    readers = {
+        ".csv": polars.read_csv,
+        ".tsv": lambda path: polars.read_csv(path, separator="\t"),
+        ".parquet": polars.read_parquet,
+        ".json": polars.read_json,
+        ".jsonl": polars.read_ndjson,
+    }
+    expected = predicting.predict(people / "run", people / "people.csv")
+    assert readers[ending](out)["prediction"].to_list() == expected["prediction"].to_list()
+
+
+def test_numbers_are_predicted_in_their_own_units(tmp_path):
+    """A target in thousands, linear in the features, is predicted in thousands."""
+    x = np.random.default_rng(0).normal(size=(500, 3))
+    y = 20_000 + 3_000 * x[:, 0] - 1_000 * x[:, 2]
+    polars.DataFrame({"a": x[:, 0], "b": x[:, 1], "c": x[:, 2], "price": y}).write_parquet(
+        tmp_path / "d.parquet"
+    )
+    changes = {"data": str(tmp_path / "d.parquet"), "data.target": "price", "model": "linear"}
+    changes |= {"training.updates": 2000, "optimizer.lr": 0.01}
+    train(None, changes, str(tmp_path / "run"), quiet=True)
+    found = predicting.predict(tmp_path / "run", tmp_path / "d.parquet")
+    assert np.abs(found["prediction"].to_numpy() - y).max() < 300
+
+
+def test_text_goes_on_from_its_prompt(tmp_path):
+    """A model of a repeating text repeats it; the same seed writes the same."""
+    (tmp_path / "abc.txt").write_text("abcdefgh" * 500)
+    changes = {"data": str(tmp_path / "abc.txt"), "data.length": 16, "model.layers": 1, "model.width": 32}
+    train(None, {**changes, "training.updates": 150, "optimizer.lr": 0.01}, str(tmp_path / "run"), quiet=True)
+    (tmp_path / "prompt.txt").write_text("cdefgh")
+    written = predicting.continue_text(tmp_path / "run", tmp_path / "prompt.txt", 40, 0.0, seed=1)
+    assert written == "cdefgh" + "abcdefgh" * 5
+    again = [
+        predicting.continue_text(tmp_path / "run", tmp_path / "prompt.txt", 30, 2.0, seed=s) for s in (3, 3)
+    ]
+    assert again[0] == again[1]
+    with pytest.raises(UserError, match=r"\.txt"):
+        predicting.predict(tmp_path / "run", tmp_path / "prompt.txt")
+
+
+def test_dropout_and_batch_norm_are_off(tmp_path):
+    """Predictions are in evaluation mode: twice the same, and a sample's do not depend on its neighbours."""
+    changes = {"model": "cnn", "model.channels": [4, 8], "model.dropout": 0.5, "training.epochs": 1}
+    train(None, changes, str(tmp_path / "run"), quiet=True)
+    x = torch.rand(20, 1, 8, 8).numpy() * 16
+    np.savez(tmp_path / "x.npz", x=x)
+    np.savez(tmp_path / "x5.npz", x=x[5:6])
+    all_of_them = predicting.predict(tmp_path / "run", tmp_path / "x.npz")
+    assert all_of_them.equals(predicting.predict(tmp_path / "run", tmp_path / "x.npz"))
+    one = predicting.predict(tmp_path / "run", tmp_path / "x5.npz")
+    assert one["probability_3"][0] == pytest.approx(all_of_them["probability_3"][5], abs=1e-6)

@@ -3,13 +3,22 @@
 All bad files lie in one folder, made once; every case runs in it and must leave it as it was.
 """
 
+import fcntl
 import hashlib
+import json
 import os
+import resource
 import shutil
+import signal
+import subprocess
 import sys
+import time
+from collections.abc import Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
+import polars as pl
 import pytest
 from PIL import Image
 
@@ -132,7 +141,7 @@ def _models() -> None:
 
 
 def _runs() -> None:
-    train.train(None, QUICK, "run", quiet=True)
+    train.train(None, {**QUICK, "model.hidden": [64, 64]}, "run", quiet=True)
     train.train(None, {**QUICK, "data": "good.csv"}, "table", quiet=True)
     Path("text.txt").write_text("so it goes, and on it goes. " * 90)
     text = {"data": "text.txt", "data.length": 8, "model.width": 8, "model.heads": 1, "model.layers": 1}
@@ -188,7 +197,7 @@ def _content(folder: Path) -> dict[str, str]:
     }
 
 
-def _run(monkeypatch, capsys, words: list[str]) -> tuple[int, str, str]:
+def _run(monkeypatch, capsys, words: Sequence[str]) -> tuple[int, str, str]:
     monkeypatch.setattr(sys, "argv", ["stepwell", *words])
     code = 0
     try:
@@ -433,3 +442,219 @@ def test_bad_input(typed, place, monkeypatch, capsys):
     _assert_one_sentence(code, out, err)
     assert CASES[typed] in err
     assert _content(place) == before
+
+
+@contextmanager
+def _disk_full_after(size: int):
+    """No file can become larger than `size` bytes: a real failure to write, in libraries too."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+@pytest.mark.parametrize(
+    "typed",
+    [
+        "train --out new training.updates=2",
+        "predict table good.csv --out new.csv",
+        "predict table good.csv --out new.tsv",
+        "predict table good.csv --out new.parquet",
+        "predict table good.csv --out new.json",
+        "predict table good.csv --out new.jsonl",
+        "predict text text.txt --out new.txt",
+        "export table --out new.safetensors",
+        "export table --out new.pt2",
+        "report run",
+    ],
+)
+def test_full_disk(typed, place, monkeypatch, capsys):
+    """What cannot be written whole is not there at all, and an older file stays as it was."""
+    before = _content(place)
+    with _disk_full_after(200):
+        code, out, err = _run(monkeypatch, capsys, typed.split())
+    _assert_one_sentence(code, out, err)
+    assert "file too large" in err.lower()
+    assert _content(place) == before
+
+
+def test_full_disk_while_training(place, monkeypatch, capsys):
+    """A run that finds the disk full says how to go on, and then ends as if nothing had been."""
+    typed = "train --out filled model.hidden=[64,64] training.updates=4 training.checkpoint_every=2"
+    with _disk_full_after(5000):
+        code, out, err = _run(monkeypatch, capsys, typed.split())
+    _assert_one_sentence(code, out, err)
+    assert "--resume filled" in err
+    assert not list(Path("filled").rglob("*.partial"))
+    code, _, _ = _run(monkeypatch, capsys, ["train", "--resume", "filled"])
+    assert code == 0
+    for name in ("model.safetensors", "metrics.jsonl"):
+        assert Path("filled", name).read_bytes() == Path("run", name).read_bytes()
+    shutil.rmtree("filled")
+
+
+def test_two_processes_in_one_folder(place, monkeypatch, capsys):
+    """A folder in which another process trains is left alone by a new run and by --resume."""
+    before = _content(place)
+    with open("unfinished/.lock") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        for words in (["--resume", "unfinished"], ["--out", "unfinished"]):
+            code, out, err = _run(monkeypatch, capsys, ["train", *words])
+            _assert_one_sentence(code, out, err)
+            assert "another process" in err
+    assert _content(place) == before
+
+
+def test_damaged_best_weights_fall_back(place, monkeypatch, capsys):
+    """Where the file of the best weights is damaged, an older checkpoint is taken, and said so."""
+    code, _, err = _run(monkeypatch, capsys, ["train", "--resume", "bad-best"])
+    assert code == 0 and "damaged" in err
+    assert Path("bad-best/metrics.jsonl").read_bytes() == Path("run/metrics.jsonl").read_bytes()
+
+
+def test_data_that_changed_or_went(place, monkeypatch, capsys):
+    """--resume needs the data the run began with, and says whether it has gone or changed."""
+    shutil.copy("good.csv", "mine.csv")
+    train.train(None, {**QUICK, "data": "mine.csv"}, "mine", quiet=True)
+    Path("mine/result.json").unlink()
+    Path("mine.csv").write_text(Path("mine.csv").read_text() + "1,2,a\n")
+    code, out, err = _run(monkeypatch, capsys, ["train", "--resume", "mine"])
+    _assert_one_sentence(code, out, err)
+    assert "has changed" in err
+    Path("mine.csv").unlink()
+    code, out, err = _run(monkeypatch, capsys, ["train", "--resume", "mine"])
+    _assert_one_sentence(code, out, err)
+    assert "no such file" in err
+    shutil.rmtree("mine")
+
+
+def test_no_memory_and_no_tracker(place, monkeypatch, capsys):
+    """Memory that is not there and a tracker that does not start are sentences, and leave no folder."""
+    from stepwell.nn import registry
+    from stepwell.training import trackers
+
+    def greedy(*_):
+        raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes.")
+
+    class Offline:
+        def __init__(self, *_):
+            raise ConnectionError("no network\nand more")
+
+    before = _content(place)
+    with monkeypatch.context() as patch:
+        patch.setattr(registry, "build", greedy)
+        code, out, err = _run(monkeypatch, capsys, ["train", "--out", "new"])
+        _assert_one_sentence(code, out, err)
+        assert "memory" in err
+    monkeypatch.setitem(trackers.TRACKERS, "wandb", Offline)
+    monkeypatch.setattr(trackers, "require_installed", lambda names: None)
+    code, out, err = _run(monkeypatch, capsys, ["train", "--out", "new/below", "training.track=[wandb]"])
+    _assert_one_sentence(code, out, err)
+    assert "no network" in err
+    assert _content(place) == before
+
+
+# Unusual, but right.
+ODD = [
+    "model.hidden=[]",
+    "training.batch_size=100000",
+    "training.accumulate=1000",
+    "training.log_every=1000000000000000000000000",
+    "optimizer.lr=0",
+    "optimizer.lr=1",
+    "training.epochs=1.0",
+    "data=own-test.npz data.test=0.2",
+    "data=iris data.validation=0",
+    "data=iris data.test=0",
+    "data=diabetes data.validation=0 data.test=0",
+    "data=pair.csv data.validation=0 data.test=0",
+    "data=single.csv",
+    "data=constant-feature.csv",
+    "data=large.csv data.task=regression optimizer.lr=10",
+]
+
+
+@pytest.mark.parametrize("typed", ODD)
+def test_odd_but_right(typed, place, tmp_path, monkeypatch, capsys):
+    """Tiny data, empty parts, huge batches: these train, and their JSON is strict."""
+    values = np.random.default_rng(1).normal(size=60)
+    _table("pair.csv", "x,target", ["1,2.5", "2,3.5"])
+    _table("single.csv", "x,target", [f"{v},{2 * v}" for v in values])
+    _table("constant-feature.csv", "x,c,label", [f"{v},5,{'ab'[int(v > 0)]}" for v in values])
+    _table("large.csv", "x,target", [f"{v},{(-1) ** i * 3e38}" for i, v in enumerate(values)])
+    updates = [] if "epochs" in typed else ["training.updates=3"]
+    words = ["train", "--json", "--out", str(tmp_path / "run"), *typed.split(), *updates]
+    code, out, err = _run(monkeypatch, capsys, words)
+    assert code == 0, err
+    for text in [out, *(tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]:
+        json.loads(text, parse_constant=lambda word: pytest.fail(f"{word} is not JSON"))
+
+
+def test_predictions_are_strict_json(place, monkeypatch, capsys):
+    """NaN, infinities and dates in a file's other columns do not get into the JSON as such."""
+    frame = pl.read_csv("good.csv").with_columns(
+        odd=pl.lit(float("nan")), huge=pl.lit(float("inf")), day=pl.date(2024, 2, 29)
+    )
+    frame.write_parquet("odd.parquet")
+    code, out, err = _run(monkeypatch, capsys, ["predict", "table", "odd.parquet", "--json"])
+    Path("odd.parquet").unlink()
+    assert code == 0, err
+    answer = json.loads(out, parse_constant=lambda word: pytest.fail(f"{word} is not JSON"))
+    assert answer["rows"] == 40
+    assert answer["predictions"][0]["odd"] is None and answer["predictions"][0]["day"] == "2024-02-29"
+
+
+def _stepwell(*words: str, **options) -> subprocess.Popen:
+    return subprocess.Popen(
+        [sys.executable, "-m", "stepwell", *words],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        **options,
+    )
+
+
+def test_a_process_of_its_own(place):
+    """The same from the shell: one sentence, code 2, an empty stdout."""
+    for words in (("train", "--foo"), ("train", "optimizer.lr=fast", "--json"), ("predict", "run")):
+        process = _stepwell(*words)
+        out, err = process.communicate(timeout=60)
+        _assert_one_sentence(process.returncode, out, err)
+
+
+def test_control_c_before_training(place, tmp_path):
+    """Ctrl-C before the first update, here in the import of a model: code 130, a sentence, no folder."""
+    Path("slowmodel.py").write_text(
+        "import os, pathlib, time\npathlib.Path(os.environ['MARK']).touch()\ntime.sleep(60)\n"
+    )
+    before, mark = _content(place), tmp_path / "mark"
+    process = _stepwell(
+        "train", "model=slowmodel:build", "--out", "new", env={**os.environ, "MARK": str(mark)}
+    )
+    try:
+        while not mark.exists() and process.poll() is None:
+            time.sleep(0.05)
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=30)
+    finally:
+        process.kill()
+    assert process.returncode == 130, err
+    assert err.startswith("stepwell: stopped") and err.count("\n") == 1 and not out
+    assert _content(place) == before
+
+
+def test_reader_that_leaves(place):
+    """`stepwell recipe | head -1` and `stepwell train | head -1`: no complaint about the closed pipe."""
+    for words in ("recipe", "train training.updates=2 --out " + str(place / "piped")):
+        process = subprocess.run(
+            f"set -o pipefail; {sys.executable} -m stepwell {words} | head -1",
+            shell=True,
+            executable="/bin/bash",
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+        assert (process.returncode, "Traceback" in process.stderr) == (0, False), process.stderr
+    shutil.rmtree(place / "piped")

@@ -6,6 +6,7 @@ import errno
 import hashlib
 import json
 import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -157,8 +158,10 @@ def write(path: Path, tensors: dict[str, Tensor], state: dict[str, Any]) -> None
 def _save(tensors: dict[str, Tensor], path: Path, metadata: dict[str, str]) -> None:
     try:
         save_file(tensors, path, metadata)
-    except SafetensorError as error:  # how it reports a full disk
-        raise OSError(errno.EIO, str(error), str(path)) from error
+    except SafetensorError as error:  # how it reports a full disk; the system's number is in its text
+        found = re.search(r"os error (\d+)", str(error))
+        number = int(found[1]) if found else errno.EIO
+        raise OSError(number, os.strerror(number), str(path)) from error
     # safetensors makes files that only their owner can read; others' rights follow the umask, as usual.
     mask = os.umask(0)
     os.umask(mask)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import warnings
 from importlib.util import find_spec
 from pathlib import Path
@@ -68,8 +69,9 @@ def _example(model: Trained) -> Tensor:
 
 
 def _write_pt2(program: Any, path: Path) -> None:
-    with open(path, "wb") as file:
-        torch.export.save(program, file)
+    whole = io.BytesIO()  # written to a full disk, torch's own writer ends the process
+    torch.export.save(program, whole)
+    path.write_bytes(whole.getvalue())
 
 
 def _run_pt2(path: Path, x: Tensor) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 from typing import Any
 
@@ -80,7 +81,9 @@ def write_table(table: Any, path: Path) -> None:
         ".json": lambda to: table.write_json(to),
         ".jsonl": lambda to: table.write_ndjson(to),
     }
-    files.write_atomically(path, writers[path.suffix.lower()])
+    whole = io.BytesIO()  # polars itself, writing JSON to a full disk, cuts the file short and says nothing
+    writers[path.suffix.lower()](whole)
+    files.write_atomically(path, lambda temporary: temporary.write_bytes(whole.getbuffer()))
 
 
 def require_writable(out: str | Path, kinds: tuple[str, ...]) -> Path:

@@ -98,9 +98,10 @@ def _conduct(
         return _train_and_finish(run, folder, loaded, tracking, quiet)
     except OSError as error:
         ours = error.filename is None or str(error.filename).startswith(str(folder.path))
+        what = (error.strerror or str(error)).lower()
         raise UserError(
-            f"{folder.path if ours else error.filename}: {(error.strerror or str(error)).lower()}; mend this and go on "
-            f"with stepwell train --resume {folder.path}"
+            f"{folder.path if ours else error.filename}: {what}; mend this and go on with "
+            f"stepwell train --resume {folder.path}"
         ) from error
 
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import sys
+import textwrap
 from itertools import groupby
 from pathlib import Path
 from typing import Annotated, Any
@@ -307,23 +309,18 @@ def _figure(name: str, value: float) -> str:
 
 
 def _print_keys(rows: list[dict[str, Any]]) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
-    # Piped into a file or a pager there is no width to keep to: one key a line, nothing folded.
-    console = Console(width=None if sys.stdout.isatty() else 200, highlight=False)
-    first = rows[0]["key"].partition(".")[0]
-    with console.capture() as captured:  # rich would end the process with 1 where the reader has left
-        for section, of_section in groupby(rows, lambda row: row["key"].partition(".")[0]):
-            table = Table(box=None, padding=(0, 2, 0, 0), show_header=section == first)
-            for title, size in (("key", 26), ("default", 14), ("range", 24)):
-                table.add_column(title, min_width=size, overflow="fold")
-            table.add_column("meaning", ratio=1)
-            for row in of_section:
-                only = f" (only {', '.join(row['applies_to'])})" if row["applies_to"] else ""
-                table.add_row(row["key"], row["default"], row["range"], row["help"] + only)
-            console.print(table)
-    print(captured.get(), end="")
+    """Two lines a key: what it takes and its default, then what it does; folded to the terminal's width."""
+    width = min(shutil.get_terminal_size((110, 24)).columns, 110)
+    for section, of_section in groupby(rows, lambda row: row["key"].partition(".")[0]):
+        print(section)
+        for row in of_section:
+            default = f"default {row['default']}" if row["default"] else ""
+            only = f"only with {', '.join(row['applies_to'])}" if row["applies_to"] else ""
+            facts = "; ".join(filter(None, [row["range"], default, only]))
+            head = f"  {row['key'].partition('.')[2] or row['key']:<18}"
+            print(textwrap.fill(facts, width, initial_indent=head, subsequent_indent=" " * 20))
+            print(textwrap.fill(row["help"], width, initial_indent=" " * 22, subsequent_indent=" " * 22))
+        print()
 
 
 if __name__ == "__main__":

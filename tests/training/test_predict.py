@@ -51,7 +51,7 @@ def test_rows_in_order_with_a_probability_for_each_class(people):
 
 
 def test_what_was_learnt_is_predicted(people):
-    """On the training file itself nine of ten answers are right: features and class names are not mixed up."""
+    """On the training file nine of ten answers are right: features and classes are not mixed up."""
     found = predicting.predict(people / "run", people / "people.csv")
     assert (found["prediction"] == found["answer"]).mean() > 0.9
 

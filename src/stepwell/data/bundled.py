@@ -28,10 +28,12 @@ class BundledData(BaseModel):
         description="digits (8×8 images), iris, wine, breast_cancer (classes), diabetes (regression)",
     )
     validation: float = Field(
-        default=0.15, ge=0, lt=1, description="validation part: share of what the test part leaves"
+        default=0.15, ge=0, lt=1, description="share for validation, of what the test part leaves"
     )
-    test: float = Field(default=0.2, ge=0, lt=1, description="test part: share of all rows")
-    split_seed: int = Field(default=0, ge=0, description="seed of the random split into parts")
+    test: float = Field(
+        default=0.2, ge=0, lt=1, description="share for testing, where the data brings no test part"
+    )
+    split_seed: int = Field(default=0, ge=0, description="seed of the random split")
 
 
 def load(config: BundledData) -> DataSet:

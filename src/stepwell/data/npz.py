@@ -38,7 +38,7 @@ class NpzData(BaseModel):
         default=0.15, ge=0, lt=1, description="share for validation, of what the test part leaves"
     )
     test: float = Field(
-        default=0.2, ge=0, lt=1, description="share for testing, where the file has no x_test"
+        default=0.2, ge=0, lt=1, description="share for testing, where the data brings no test part"
     )
     split_seed: int = Field(default=0, ge=0, description="seed of the random split")
 

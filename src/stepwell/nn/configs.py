@@ -28,7 +28,7 @@ class MLPModel(BaseModel):
         default="relu", description="function after each hidden layer"
     )
     dropout: float = Field(
-        default=0.0, ge=0, lt=1, description="share of hidden units set to zero in training"
+        default=0.0, ge=0, lt=1, description="share of the hidden features set to zero in training"
     )
 
     @model_validator(mode="after")
@@ -52,7 +52,7 @@ class CNNModel(BaseModel):
     kernel: int = Field(default=3, ge=1, le=31, description="side of the convolutions' window, odd")
     batch_norm: bool = Field(default=True, description="normalize each channel over the batch")
     dropout: float = Field(
-        default=0.0, ge=0, lt=1, description="share of the last features set to zero in training"
+        default=0.0, ge=0, lt=1, description="share of the hidden features set to zero in training"
     )
 
     @model_validator(mode="after")
@@ -89,7 +89,7 @@ class RNNModel(BaseModel):
     width: Width = Field(default=128, description="size of the state")
     layers: int = Field(default=1, ge=1, le=64, description="recurrent layers on top of each other")
     dropout: float = Field(
-        default=0.0, ge=0, lt=1, description="share of each layer's output set to zero in training"
+        default=0.0, ge=0, lt=1, description="share of the hidden features set to zero in training"
     )
 
 
@@ -102,7 +102,7 @@ class TransformerModel(BaseModel):
     heads: int = Field(default=4, ge=1, le=256, description="attention heads; must divide the width")
     width: Width = Field(default=96, description="size of each position's vector")
     dropout: float = Field(
-        default=0.0, ge=0, lt=1, description="share of each part's output set to zero in training"
+        default=0.0, ge=0, lt=1, description="share of the hidden features set to zero in training"
     )
 
     @model_validator(mode="after")

@@ -23,18 +23,32 @@ def describe() -> list[dict[str, Any]]:
         kinds: dict[str, type[BaseModel]] = dict(choices)
         if section == "model":
             kinds["MODULE:FUNCTION"] = UserModel
-        fields: dict[tuple[str, ...], list[str]] = {}
         rows.append(_choice(section, list(kinds)))
-        for name, kind in kinds.items():
-            for key in kind.model_fields:
-                if key != "name":
-                    fields.setdefault((key, *map(str, _cells(kind, key))), []).append(name)
-        for (key, default, bounds, text), names in sorted(fields.items(), key=lambda row: -len(row[1])):
-            applies = [] if len(names) == len(kinds) else names
-            rows.append(_row(f"{section}.{key}", applies, default, bounds, text))
+        rows += _rows_of(section, kinds)
     for section, kind in PLAIN.items():
         rows += [_row(f"{section}.{key}", [], *_cells(kind, key)) for key in kind.model_fields]
     rows.append(_row("seed", [], *_cells(Recipe, "seed")))
+    return rows
+
+
+def _rows_of(section: str, kinds: dict[str, type[BaseModel]]) -> list[dict[str, Any]]:
+    """A row for each key of a section; keys that mean the same share a row, each with its default."""
+    alike: dict[tuple[str, str, str], dict[str, str]] = {}
+    for name, kind in kinds.items():
+        for key in kind.model_fields:
+            if key != "name":
+                default, bounds, text = _cells(kind, key)
+                alike.setdefault((key, bounds, text), {})[name] = default
+    rows = []
+    for (key, bounds, text), found in alike.items():
+        by_default: dict[str, list[str]] = {}
+        for name, default in found.items():
+            by_default.setdefault(default, []).append(name)
+        shown = next(iter(by_default))
+        if len(by_default) > 1:
+            shown = "; ".join(f"{default} ({', '.join(names)})" for default, names in by_default.items())
+        applies = [] if len(found) == len(kinds) else list(found)
+        rows.append(_row(f"{section}.{key}", applies, shown, bounds, text))
     return rows
 
 

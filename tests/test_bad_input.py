@@ -146,9 +146,10 @@ def _runs() -> None:
     Path("text.txt").write_text("so it goes, and on it goes. " * 90)
     text = {"data": "text.txt", "data.length": 8, "model.width": 8, "model.heads": 1, "model.layers": 1}
     train.train(None, {**QUICK, **text}, "text", quiet=True)
-    for name in ("unfinished", "bad-best", "bad-all", "edited", "bad-result", "bad-recipe", "other-rule"):
+    names = ("unfinished", "bad-best", "bad-all", "edited", "bad-recipe", "other-rule", "sgd", "no-metrics")
+    for name in (*names, "bad-result", "list-result"):
         shutil.copytree("run", name)
-        if name != "bad-result":
+        if name in names:
             Path(name, "result.json").unlink()
     for path in Path("unfinished").glob("*.safetensors"):
         path.unlink()
@@ -159,10 +160,20 @@ def _runs() -> None:
     for path in Path("bad-best/checkpoints").glob("best-*"):
         path.write_bytes(b"damaged")
     Path("bad-result/result.json").write_text('{"status": "fini')
+    Path("list-result/result.json").write_text("[1]")
+    Path("no-metrics/metrics.jsonl").unlink()
     Path("bad-recipe/recipe.yaml").write_text("optimizer: {lr: high}\n")
-    for name, old, new in (("edited", "[64, 64]", "[32, 64]"), ("other-rule", "name: adam", "name: rmsprop")):
+    shutil.copytree("run", "other-data")
+    for name, old, new in (
+        ("edited", "[64, 64]", "[32, 64]"),
+        ("other-rule", "name: adam", "name: rmsprop"),
+        ("sgd", "name: adam", "name: sgd"),
+        ("other-data", "name: digits", "name: wine"),
+    ):
         path = Path(name, "recipe.yaml")
-        path.write_text(path.read_text().replace(old, new))
+        lines = path.read_text().replace(old, new).splitlines(keepends=True)
+        adam = ("  beta1", "  beta2", "  eps") if name == "sgd" else ()
+        path.write_text("".join(line for line in lines if not line.startswith(adam or ("\0",))))
     shutil.copytree("run", "bad-model")
     content = bytearray(Path("bad-model/model.safetensors").read_bytes())
     content[-100] ^= 1
@@ -397,12 +408,16 @@ CASES = {
     "train --resume run --out other": "--out",
     "train --resume bad-all": "damaged",
     "train --resume bad-result": "result.json",
+    "train --resume list-result": "result.json",
+    "train --resume no-metrics": "metrics.jsonl",
+    "train --resume sgd": "does not fit",
     "train --resume bad-recipe": "optimizer.lr",
     "train --resume edited": "does not fit",
     "train --resume other-rule": "rmsprop",
     # a trained model's verbs
     "evaluate nowhere": "nowhere",
     "evaluate unfinished": "--resume",
+    "evaluate other-data": "has changed",
     "evaluate bad-model": "damaged",
     "evaluate cut-model": "damaged",
     "evaluate table no-x.csv": "x",

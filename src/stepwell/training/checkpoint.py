@@ -118,6 +118,8 @@ def load(folder: Path, run: Run) -> Loaded | None:
 def _restore(
     run: Run, tensors: dict[str, Tensor], state: dict[str, Any], folder: Path, notes: list[str]
 ) -> Loaded:
+    if {name for name in tensors if name.startswith(("model.", "optimizer."))} != run.live.keys():
+        raise ValueError("another model or optimizer")
     with torch.no_grad():
         for name, value in run.live.items():
             if tensors[name].shape != value.shape:  # copy_ would spread a single value

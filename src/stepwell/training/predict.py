@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 from pathlib import Path
 from typing import Any
 
@@ -120,6 +121,10 @@ def evaluate_file(run: str | Path, file: str | Path | None) -> dict[str, Any]:
     recipe = folder.recipe()
     if file is None:
         data = sources.load(recipe.data)
+        if json.loads(json.dumps(data.preparation)) != model.preparation:
+            raise UserError(
+                f"{data.name} has changed since this run was trained: put the data back, or name a file"
+            )
         part = data.test if len(data.test) else data.validation
     else:
         new = sources.read_new(model.preparation, str(file), True)

@@ -88,13 +88,14 @@ class RunFolder:
     def result(self) -> dict[str, Any] | None:
         """The result of a finished run; None where the run has not ended."""
         try:
-            return json.loads(self.result_file.read_text(encoding="utf-8"))
+            result = json.loads(self.result_file.read_text(encoding="utf-8"))
         except FileNotFoundError:
             return None
         except ValueError:
-            raise UserError(
-                f"{self.result_file} is damaged: remove it and go on with --resume {self.path}"
-            ) from None
+            result = None
+        if not isinstance(result, dict) or result.get("status") != "finished":
+            raise UserError(f"{self.result_file} is damaged: remove it and go on with --resume {self.path}")
+        return result
 
     def close(self) -> None:
         if self._lock is not None:
@@ -141,6 +142,8 @@ class Lines:
     """A file of JSON lines that can be cut back to where a checkpoint saw it."""
 
     def __init__(self, path: Path, size: int) -> None:
+        if size and (not path.exists() or path.stat().st_size < size):
+            raise UserError(f"{path} has lost lines since its checkpoint: put it back, or start a new run")
         self._file = open(path, "ab")  # noqa: SIM115 - open as long as the run
         self._file.truncate(size)
         self._file.seek(0, os.SEEK_END)

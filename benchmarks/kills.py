@@ -2,12 +2,12 @@
 
     python benchmarks/kills.py [--kills 100] [--seed 0]
 
-A short run (an MLP on digits with dropout, noise and a checkpoint every 50 updates) is started as
+A short run (an MLP on digits with dropout, noise and a checkpoint every 25 updates) is started as
 `stepwell train`, killed at a random moment, and gone on with by `stepwell train --resume` in a new
-process, killed again, and so on until a process reaches its end; then the next run begins, until the
-number of kills is spent. Two kills of three fall anywhere between the start of the process and the end
-of an uninterrupted one; the third is aimed at the short time after the last update, in which the model
-is tested and written. Every run must end with the uninterrupted run's bits: weights, optimizer state,
+process, killed again, and so on until it has a report; then the next run begins, until the number of
+kills is spent. The moments are spread over the whole life of a process: one in five falls into its
+start, half into training, the others into the time after the last update, in which the model is
+tested and written. Every run must end with the uninterrupted run's bits: weights, optimizer state,
 random state, metrics, evaluation. Exit code 1 if one does not, or if a process ends with an error.
 """
 
@@ -17,6 +17,7 @@ import argparse
 import collections
 import hashlib
 import json
+import os
 import random
 import shutil
 import signal
@@ -24,16 +25,17 @@ import subprocess
 import sys
 import tempfile
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
 from stepwell.training import checkpoint
 
-UPDATES = 1200
+UPDATES = 1000
 RECIPE = [
     f"training.updates={UPDATES}",
-    "training.checkpoint_every=50",
+    "training.checkpoint_every=25",
     "training.log_every=20",
     "model.dropout=0.2",
     "augment.noise=0.3",
@@ -50,80 +52,113 @@ def main() -> int:
         return kill_and_compare(Path(folder), options.kills, random.Random(options.seed))
 
 
+@dataclass(frozen=True)
+class Life:
+    """How long the parts of an uninterrupted process take, in seconds."""
+
+    starting: float
+    training: float
+    finishing: float
+
+
 def kill_and_compare(folder: Path, wanted: int, moments: random.Random) -> int:
     began = time.monotonic()
-    whole, testing = uninterrupted(folder / "whole")
+    life = uninterrupted(folder / "whole")
     expected = digest(folder / "whole")
     print(
-        f"uninterrupted: {whole:.1f} s as a process, of which {testing:.2f} s after the last update",
+        f"uninterrupted: {life.starting:.1f} s until its folder is there, {life.training:.1f} s of training, "
+        f"{life.finishing:.1f} s after the last update",
         flush=True,
     )
     where: collections.Counter[str] = collections.Counter()
-    runs = different = 0
-    while sum(where.values()) < wanted:
-        run, runs = folder / f"run-{runs + 1}", runs + 1
+    runs = different = partial = 0
+    while where.total() < wanted:
+        runs += 1
+        run = folder / f"run-{runs}"
         finished = False
         while not finished:
-            # The last run's remainder is not killed any more.
-            aim = None
-            if sum(where.values()) < wanted:
-                at_the_end = moments.random() < 1 / 3
-                aim = (at_the_end, moments.uniform(0, testing if at_the_end else whole))
-            finished = process(run, aim)
+            killing = where.total() < wanted and not (run / "report.html").exists()
+            finished = process(run, life, moments if killing else None)
             if not finished:
                 where[place(run)] += 1
-            progress(
-                f"{sum(where.values())} of {wanted} kills, {runs} runs, {time.monotonic() - began:.0f} s"
-            )
+            progress(f"{where.total()} of {wanted} kills, run {runs}, {time.monotonic() - began:.0f} s")
         found = digest(run)
         unequal = [name for name in expected if found.get(name) != expected[name]]
         if unequal:
             different += 1
             print(f"\nrun {runs} differs in: {', '.join(unequal)}", flush=True)
+        partial += len(list(run.rglob(".*.partial")))
         shutil.rmtree(run)
-    print(f"\n{sum(where.values())} kills in {runs} runs, {time.monotonic() - began:.0f} s")
+    progress("")
+    print(f"{where.total()} kills in {runs} runs, {time.monotonic() - began:.0f} s")
     for name in PLACES:
         print(f"  {where[name]:4d}  {name}")
-    print(f"{runs - different} of {runs} runs ended with the uninterrupted run's bits")
+    print(f"{runs - different} of {runs} runs ended with the uninterrupted run's bits", end="; ")
+    print(f"{partial} half-written temporary files were left behind")
     return 1 if different else 0
 
 
-def uninterrupted(run: Path) -> tuple[float, float]:
-    """Trains without a kill; returns the seconds of the process, and those after the last checkpoint."""
+def uninterrupted(run: Path) -> Life:
+    """Trains without a kill."""
     began = time.monotonic()
     started = start(run)
-    saved = wait_for(run / "checkpoints" / LAST, started)
+    folder = wait_for(run / "recipe.yaml", started)
+    last = wait_for(run / "checkpoints" / LAST, started)
     if started.wait():
         raise SystemExit("the uninterrupted run failed")
-    return time.monotonic() - began, time.monotonic() - saved
+    return Life(folder - began, last - folder, time.monotonic() - last)
 
 
-def process(run: Path, aim: tuple[bool, float] | None) -> bool:
-    """Starts or resumes the run and kills it as aimed; returns whether it ended by itself before.
+def process(run: Path, life: Life, moments: random.Random | None) -> bool:
+    """Starts or resumes the run and kills it at a random moment; returns whether it ended by itself before.
 
-    aim: (whether to count from the last checkpoint, not from the start; seconds), or None for no kill.
+    Without `moments` it is left to its end.
     """
+    left = 1 - update_of(run) / UPDATES
+    written = changed(run / "metrics.jsonl")
     started = start(run)
-    if aim is not None:
-        at_the_end, seconds = aim
-        if at_the_end:
-            wait_for(run / "checkpoints" / LAST, started)
+    if moments is not None:
+        kind, share = moments.random(), moments.random()
+        if kind < 0.2:
+            wait = share * life.starting
+        else:
+            # How long a start takes varies by more than the rest lasts: count from its end.
+            while changed(run / "metrics.jsonl") == written and started.poll() is None:
+                time.sleep(0.002)
+            wait = share * left * life.training
+            if kind > 0.7 or not left:
+                wait_for(run / "checkpoints" / LAST, started)
+                wait = share * life.finishing
         try:
-            started.wait(seconds)
+            started.wait(wait)
         except subprocess.TimeoutExpired:
             started.kill()
-    code = started.wait()
-    if code not in (0, -signal.SIGKILL):
-        errors = started.stderr.read().decode() if started.stderr else ""
-        raise SystemExit(f"\na process ended with exit code {code} in {place(run)}: {errors}")
-    return code == 0
+    _, errors = started.communicate()
+    if started.returncode not in (0, -signal.SIGKILL):
+        raise SystemExit(f"\na process ended with exit code {started.returncode}: {errors.decode()}")
+    return started.returncode == 0
+
+
+def changed(path: Path) -> int:
+    """When the file was last written, in ns; 0 where there is none."""
+    return path.stat().st_mtime_ns if path.exists() else 0
+
+
+def update_of(run: Path) -> int:
+    """The update of the newest checkpoint; 0 where there is none."""
+    names = sorted(path.stem for path in (run / "checkpoints").glob("update-*.safetensors"))
+    return int(names[-1].removeprefix("update-")) if names else 0
 
 
 def start(run: Path) -> subprocess.Popen[bytes]:
     """The run's next process: a resume, if there is something to go on with."""
     words = ["--resume", str(run)] if (run / "recipe.yaml").exists() else [*RECIPE, "--out", str(run)]
+    # One thread each: beside other work on the machine two threads of so small a net wait for each other.
     return subprocess.Popen(
-        [sys.executable, "-m", "stepwell", "train", *words], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
+        [sys.executable, "-m", "stepwell", "train", *words],
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
     )
 
 
@@ -150,9 +185,9 @@ def place(run: Path) -> str:
         return PLACES[5]
     if (run / "result.json").exists():
         return PLACES[4]
-    if (run / "checkpoints" / LAST).exists():
+    if update_of(run) == UPDATES:
         return PLACES[3]
-    if list((run / "checkpoints").glob("update-*.safetensors")):
+    if update_of(run):
         return PLACES[2]
     return PLACES[1] if (run / "recipe.yaml").exists() else PLACES[0]
 

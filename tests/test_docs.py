@@ -1,6 +1,6 @@
 """The documentation runs: every command, every Python block, every link, and the tables made from the code.
 
-`python tests/test_docs.py --update` writes the recipe's table into docs/recipe.md anew.
+`python tests/test_docs.py --update` writes the recipe's table, and the numbers that commands print, anew.
 
 How a page is run, block by block, in an empty folder with the repository's `examples/` in it:
 - ```sh and ```console: each line that begins with `stepwell` or `$ stepwell` is run in this process. The
@@ -15,11 +15,11 @@ from __future__ import annotations
 import contextlib
 import io
 import itertools
-import os
 import re
 import runpy
 import shlex
 import sys
+import tempfile
 from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
@@ -112,7 +112,7 @@ def same_form(said: list[str], printed: str) -> bool:
     """
 
     def form(line: str) -> str:
-        measured = r"\[[^]]*\]|\d[\d,]*\.\d+(e[-+]\d+)?|(?<=update )\d+|(?<=original by )\S+"
+        measured = r"\S+ \[[^]]*\]|\d[\d,]*\.\d+(e[-+]\d+)?|(?<=update )\d+|(?<=original by )\S+"
         return re.sub(measured, "#", " ".join(line.split()))
 
     groups = itertools.groupby((form(line) for line in said if line), key=lambda line: line == "…")
@@ -133,9 +133,8 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
         del sys.modules[name]
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_a_page_runs(page: Path, place: Path):
-    """Every command and every Python block of the page does what the page says."""
+def play(page: Path) -> Iterator[tuple[str, Command, str, int]]:
+    """Runs the page in the current directory; yields each command with what it printed and its exit code."""
     names: dict[str, Any] = {"__name__": page.stem}
     for block in blocks(page):
         where = f"{page.name}, line {block.line}"
@@ -145,17 +144,21 @@ def test_a_page_runs(page: Path, place: Path):
         elif block.language == "python":
             exec(compile("\n" * block.line + block.text, str(page), "exec"), names)
         elif block.language in ("sh", "console"):
-            for words, said in commands(block):
-                if words.startswith(NOT_RUN) or (".onnx" in words and find_spec("onnxruntime") is None):
-                    continue
-                printed, code = run(words)
-                wrong = bool(said) and said[0].startswith("stepwell: ")
-                assert (code != 0) == wrong, f"{where}: {words} ended with {code}:\n{printed}"
-                assert not said or same_form(said, printed), f"{where}: {words} printed:\n{printed}"
+            for command in commands(block):
+                without = ".onnx" in command.words and find_spec("onnxruntime") is None
+                if not (without or command.words.startswith(NOT_RUN)):
+                    yield where, command, *run(command.words)
         else:
-            assert block.language in ("text", "yaml", "csv", "json", ""), (
-                f"{where}: {block.language} is not run"
-            )
+            assert block.language in ("text", "yaml", "csv", "json", ""), f"{where}: not run"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_a_page_runs(page: Path, place: Path):
+    """Every command and every Python block of the page does what the page says."""
+    for where, (words, said), printed, code in play(page):
+        wrong = bool(said) and said[0].startswith("stepwell: ")
+        assert (code != 0) == wrong, f"{where}: {words} ended with {code}:\n{printed}"
+        assert not said or same_form(said, printed), f"{where}: {words} printed:\n{printed}"
 
 
 def test_examples_run(place: Path):
@@ -237,9 +240,33 @@ def test_metrics_page_names_every_metric(task: str):
     assert not [name for name in found if f"`{name}`" not in page]
 
 
+def renewed(said: list[str], printed: str) -> list[str]:
+    """The said lines with the numbers that are printed now."""
+
+    def words(line: str) -> str:
+        return re.sub(r"[\d.,]+", "#", " ".join(line.split()))
+
+    lines = iter(printed.splitlines())
+    found = (
+        next((new for new in lines if words(new) == words(old)), old) if old != "…" else old for old in said
+    )
+    return list(found)
+
+
+def update(page: Path) -> None:
+    """Writes the page anew with today's table of keys and today's numbers in what commands print."""
+    text = page.read_text(encoding="utf-8")
+    text = with_table(text) if BEGIN in text else text
+    with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):
+        Path("examples").symlink_to(ROOT / "examples")
+        for _, (_, said), printed, _ in play(page):
+            if said and not same_form(said, printed):
+                text = text.replace("\n".join(said), "\n".join(renewed(said, printed)), 1)
+    page.write_text(text, encoding="utf-8")
+
+
 if __name__ == "__main__":
     if sys.argv[1:] != ["--update"]:
         sys.exit(__doc__)
-    os.chdir(ROOT)
-    recipe_page = Path("docs", "recipe.md")
-    recipe_page.write_text(with_table(recipe_page.read_text(encoding="utf-8")), encoding="utf-8")
+    for each in PAGES:
+        update(each)

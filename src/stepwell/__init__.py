@@ -10,23 +10,29 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from stepwell import data, nn, optim, rules, schedules
-    from stepwell.library import train
+    from stepwell.errors import Diverged, UserError
+    from stepwell.library import resume, train
 
 __version__ = "0.1.0"
 
-__all__ = ["data", "nn", "optim", "rules", "schedules", "train"]
+__all__ = ["Diverged", "UserError", "data", "nn", "optim", "resume", "rules", "schedules", "train"]
 
 _MODULES = {"data", "nn", "optim", "rules", "schedules"}
-_FUNCTIONS = {"train": "stepwell.library"}
+_NAMES = {
+    "train": "stepwell.library",
+    "resume": "stepwell.library",
+    "UserError": "stepwell.errors",
+    "Diverged": "stepwell.errors",
+}
 
 
 def __getattr__(name: str) -> Any:
     if name in _MODULES:
         return import_module(f"stepwell.{name}")
-    if name in _FUNCTIONS:
-        return getattr(import_module(_FUNCTIONS[name]), name)
+    if name in _NAMES:
+        return getattr(import_module(_NAMES[name]), name)
     raise AttributeError(f"module 'stepwell' has no attribute '{name}'")
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    return sorted([*__all__, "__version__"])

@@ -34,6 +34,17 @@ RunPath = Annotated[str, typer.Argument(metavar="RUN", help="The run folder.", s
 Json = Annotated[bool, typer.Option("--json", help="Print the result as one JSON object.")]
 
 
+@app.callback(invoke_without_command=True)
+def _options(
+    version: Annotated[bool, typer.Option("--version", help="Print the version and stop.")] = False,
+) -> None:
+    if version:
+        from stepwell import __version__
+
+        print(__version__)
+        raise typer.Exit
+
+
 @app.command()
 def train(
     words: Words = None,
@@ -267,7 +278,8 @@ def _recipe_words(words: list[str] | None) -> tuple[str | None, dict[str, Any]]:
     words = list(words or [])
     path = words.pop(0) if words and "=" not in words[0] else None
     if path is not None and Path(path).suffix.lower() not in (".yaml", ".yml"):
-        hint = f"data={path} trains on it" if Path(path).exists() else "give for instance optimizer.lr=0.01"
+        known = path in ("digits", "iris", "wine", "breast_cancer", "diabetes") or Path(path).exists()
+        hint = f"data={path} trains on it" if known else "give for instance optimizer.lr=0.01"
         raise UserError(f"'{path}' is neither a recipe file (.yaml) nor key=value: {hint}")
     return path, parse_changes(words)
 
@@ -285,27 +297,23 @@ def _print_result(result: dict[str, Any]) -> None:
     if result["test"]:
         print(f"On {data['test']:,} test samples, with 95 % intervals:")
         _print_metrics(result["test"])
+    elif result["validation"]:
+        print(f"There is no test part; on {data['validation']:,} validation samples:")
+        _print_metrics({name: {"value": value} for name, value in result["validation"].items()})
     print(f"Report: {result['report']}")
 
 
 def _print_metrics(test: dict[str, Any]) -> None:
+    from stepwell.report.wording import metric
+
     for name, entry in test.items():
-        if entry["value"] is None:
-            print(f"  {name.replace('_', ' '):<22} undefined here")
-            continue
-        interval = (
-            f"  [{_figure(name, entry['low'])}, {_figure(name, entry['high'])}]" if "low" in entry else ""
-        )
-        print(f"  {name.replace('_', ' '):<22} {_figure(name, entry['value'])}{interval}")
-
-
-_SHARES = ("accuracy", "f1", "precision", "recall")
-
-
-def _figure(name: str, value: float) -> str:
-    return (
-        f"{value:.2%}" if any(word in name for word in _SHARES) and "average" not in name else f"{value:.4g}"
-    )
+        figure, of, target = metric(name), *name.partition("/")[1:]
+        label = f"{metric(name.partition('/')[0]).label} of {target}" if of else figure.label
+        form = ".2%" if figure.percent else ".4g"
+        shown = "undefined here" if entry["value"] is None else f"{entry['value']:{form}}"
+        if "low" in entry:
+            shown += f"  [{entry['low']:{form}}, {entry['high']:{form}}]"
+        print(f"  {label:<22} {shown}")
 
 
 def _print_keys(rows: list[dict[str, Any]]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from stepwell.training import train as training
 
 
 def train(
-    recipe: str | os.PathLike[str] | None = None,
+    recipe: str | os.PathLike[str] | Mapping[str, Any] | None = None,
     *,
     out: str | None = None,
     quiet: bool = False,
@@ -19,13 +20,16 @@ def train(
 ) -> dict[str, Any]:
     """Trains what a recipe says and writes the run folder with its report.
 
-    recipe: a YAML file; None is the default, an MLP on digits. changes: recipe keys over it, as
-    `train("recipe.yaml", **{"optimizer.lr": 1e-2})`. out: the run folder; default a new one in runs/.
+    recipe: a YAML file, or a mapping of keys; None is the default, an MLP on digits. changes: recipe
+    keys over it, as `train("recipe.yaml", **{"optimizer.lr": 1e-2})`. out: the run folder; default a
+    new one in runs/.
     Returns result.json's content, and "folder" and "report" (paths).
 
     Raises UserError (a ValueError) in one sentence for whatever is wrong with recipe or data, and
     Diverged (a RuntimeError) if loss or gradients stay non-finite.
     """
+    if isinstance(recipe, Mapping):
+        recipe, changes = None, {**recipe, **changes}
     result, folder = training.train(None if recipe is None else Path(recipe), changes, out, quiet)
     return {**result, "folder": str(folder), "report": str(write_report(folder))}
 

@@ -266,3 +266,19 @@ def test_a_damaged_checkpoint_is_passed_over(tmp_path, monkeypatch):
     train.resume(tmp_path / "parts", quiet=True)
     whole, parts = digest(tmp_path / "whole"), digest(tmp_path / "parts")
     assert parts == whole
+
+
+def test_a_second_failure_from_the_same_state_goes_back_to_the_start(tmp_path):
+    """Weights that are finite but have exploded are given up: the run starts anew and ends well."""
+    recipe = {
+        "data": "diabetes",
+        "model": "mlp",
+        "optimizer": "sgd",
+        "optimizer.lr": 3,
+        "training.updates": 200,
+    }
+    result, folder = train.train(None, recipe, str(tmp_path / "run"), quiet=True)
+    events = [json.loads(row) for row in (folder / "metrics.jsonl").read_text().splitlines()]
+    messages = [row["message"] for row in events if "event" in row]
+    assert any("back to the start" in message for message in messages)
+    assert result["test"]["r2"]["value"] > 0.2

@@ -30,7 +30,11 @@ def read_recipe(path: str | Path | None = None, changes: Mapping[str, Any] | Non
     """
     tree = _tree(_read_yaml(path) if path is not None else {}, f"{path}: ")
     for key, value in (changes or {}).items():
-        _put(tree, key, value)
+        if isinstance(value, Mapping) and key in SECTIONS:
+            for inner, v in value.items():
+                _put(tree, f"{key}.{inner}", v)
+        else:
+            _put(tree, key, value)
     where = f"{path}: " if path is not None and not changes else ""
     sections: dict[str, Any] = {}
     for name in tree:

@@ -44,6 +44,7 @@ def save(folder: Path, run: Run, good: Snapshot, extra: dict[str, Any], keep: in
         "good": {"update": good.update, "steps": good.steps},
         "rate_factor": run.rate_factor,
         "roll_backs": run.roll_backs,
+        "rolled_back_to": run.rolled_back_to,
         "seconds": run.seconds,
         "progress": run.progress,
         "best": run.best,
@@ -129,6 +130,7 @@ def _restore(
         engine.steps[:] = steps
     restore_random_state(_below("random.", tensors), run.device)
     run.update, run.rate_factor, run.roll_backs = state["update"], state["rate_factor"], state["roll_backs"]
+    run.rolled_back_to = state["rolled_back_to"]
     run.seconds_before, run.progress, run.best = state["seconds"], state["progress"], state["best"]
     run.pending = [(pair[0].to(run.device), pair[1].to(run.device)) for pair in tensors.get("pending", ())]
     if run.scaler is not None:

@@ -113,13 +113,17 @@ class Conductor:
                 f"start with a lower optimizer.lr; the run so far is in {self.folder.path}"
             )
         run.roll_backs += 1
+        if run.rolled_back_to == self.good.update:
+            # Finite is not yet sound: weights that have exploded fail again from the same state.
+            self.good.become_start(run)
         self.good.restore(run)
+        run.rolled_back_to = run.update
         run.pending.clear()
         self._before, self._gradients = [], []
         run.rate_factor *= RATE_CUT
         message = (
-            f"{cause}: back to update {run.update}, learning rate now {run.rate():.3g} "
-            f"({run.roll_backs} of {ROLL_BACKS} roll-backs)"
+            f"{cause}: back to {f'update {run.update}' if run.update else 'the start'}, learning rate now "
+            f"{run.rate():.3g} ({run.roll_backs} of {ROLL_BACKS} roll-backs)"
         )
         self._write({"update": update, "event": "rolled back", "message": message})
         if self.progress is not None:

@@ -59,6 +59,7 @@ class Run:
         self.update = 0  # updates made
         self.rate_factor = 1.0  # lowered by each roll-back
         self.roll_backs = 0
+        self.rolled_back_to = -1  # the update that the last roll-back went to
         self.seconds_before = 0.0  # in earlier processes of this run
         self.started = time.monotonic()
         self.progress = 0.0  # share of a budget in seconds that is spent, as of the last check
@@ -66,6 +67,17 @@ class Run:
         self.best: dict[str, Any] = {}  # update and validation loss of the best weights
         self.best_weights: dict[str, Tensor] = {}
         torch.manual_seed(counter.key(recipe.seed, 1))
+
+    @property
+    def is_small(self) -> bool:
+        """Whether a batch is so little arithmetic that a second thread only waits for the first.
+
+        Up to some ten million multiplications a batch two threads are slower than one (measured by
+        benchmarks/threads.py), and many times slower where another program uses a core too.
+        """
+        dense = self.recipe.model.name in ("linear", "mlp") and self.device.type == "cpu"
+        weights = sum(p.numel() for p in self.parameters.values())
+        return dense and weights * self.recipe.training.batch_size <= 10_000_000
 
     def _try_user_model(self) -> None:
         """Sends samples through a model that is not ours: what it returns must fit before training begins."""

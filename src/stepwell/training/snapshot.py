@@ -33,6 +33,12 @@ class Snapshot:
                 kept.copy_(live)
         self._note(run)
 
+    def become_start(self, run: Run) -> None:
+        """Overwrites this copy with the state before the first update, built anew from the recipe."""
+        fresh = Run(run.recipe, run.data)
+        self.take(fresh)
+        fresh.batches.close()
+
     def restore(self, run: Run) -> None:
         """Puts the run back to this state."""
         with torch.no_grad():

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+import torch
 
 from stepwell.data import counter, sources
 from stepwell.errors import UserError
@@ -112,7 +113,7 @@ def _train_and_finish(
     tracking: list[trackers.Tracker],
     quiet: bool,
 ) -> dict[str, Any]:
-    with stop_on_signals() as stop:
+    with stop_on_signals() as stop, _threads(run):
         conductor = Conductor(run, folder, stop, loaded, tracking)
         try:
             with Progress(conductor.state, quiet) as progress:
@@ -125,6 +126,18 @@ def _train_and_finish(
         finally:
             conductor.close()
         return _finish(run, folder)
+
+
+@contextmanager
+def _threads(run: Run) -> Iterator[None]:
+    """One thread for a small network, by the recipe alone, so that a resumed run computes alike."""
+    before = torch.get_num_threads()
+    if run.is_small:
+        torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 @contextmanager

@@ -30,6 +30,7 @@ from pathlib import Path
 
 import torch
 
+import stepwell
 from stepwell.training import checkpoint
 
 UPDATES = 1000
@@ -63,11 +64,13 @@ class Life:
 
 def kill_and_compare(folder: Path, wanted: int, moments: random.Random) -> int:
     began = time.monotonic()
+    # A copy of the code, so that an edit in the meantime does not look like a difference.
+    shutil.copytree(Path(stepwell.__file__).parent, folder / "code" / "stepwell")
     life = uninterrupted(folder / "whole")
     expected = digest(folder / "whole")
     print(
         f"uninterrupted: {life.starting:.1f} s until its folder is there, {life.training:.1f} s of training, "
-        f"{life.finishing:.1f} s after the last update",
+        f"{life.finishing:.2f} s from there to the report",
         flush=True,
     )
     where: collections.Counter[str] = collections.Counter()
@@ -83,7 +86,7 @@ def kill_and_compare(folder: Path, wanted: int, moments: random.Random) -> int:
                 where[place(run)] += 1
             progress(f"{where.total()} of {wanted} kills, run {runs}, {time.monotonic() - began:.0f} s")
         found = digest(run)
-        unequal = [name for name in expected if found.get(name) != expected[name]]
+        unequal = sorted(name for name in expected | found if found.get(name) != expected.get(name))
         if unequal:
             different += 1
             print(f"\nrun {runs} differs in: {', '.join(unequal)}", flush=True)
@@ -104,9 +107,11 @@ def uninterrupted(run: Path) -> Life:
     started = start(run)
     folder = wait_for(run / "recipe.yaml", started)
     last = wait_for(run / "checkpoints" / LAST, started)
-    if started.wait():
-        raise SystemExit("the uninterrupted run failed")
-    return Life(folder - began, last - folder, time.monotonic() - last)
+    report = wait_for(run / "report.html", started)
+    _, errors = started.communicate()
+    if started.returncode:
+        raise SystemExit(f"the uninterrupted run failed: {errors.decode()}")
+    return Life(folder - began, last - folder, report - last)
 
 
 def process(run: Path, life: Life, moments: random.Random | None) -> bool:
@@ -156,7 +161,7 @@ def start(run: Path) -> subprocess.Popen[bytes]:
     # One thread each: beside other work on the machine two threads of so small a net wait for each other.
     return subprocess.Popen(
         [sys.executable, "-m", "stepwell", "train", *words],
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(run.parent / "code")},
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
     )
@@ -207,7 +212,7 @@ def digest(run: Path) -> dict[str, str]:
         content.update(name.encode() + value.reshape(-1).view(torch.uint8).numpy().tobytes())
     found["checkpoint's tensors"] = content.hexdigest()
     clock = {"seconds", "sizes", "progress"}  # timing.jsonl and what it makes the checkpoint say
-    found["checkpoint's values"] = json.dumps({k: v for k, v in state.items() if k not in clock})
+    found |= {f"checkpoint's {key}": json.dumps(value) for key, value in state.items() if key not in clock}
     return found
 
 

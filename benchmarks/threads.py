@@ -38,6 +38,5 @@ if __name__ == "__main__":
     for shape in SHAPES:
         weights = sum(a * b for a, b in itertools.pairwise(shape))
         one, two = (1e6 * step_seconds(shape, threads) for threads in (1, 2))
-        print(
-            f"{'-'.join(map(str, shape)):<22}{weights * BATCH / 1e6:>24.1f}{one:>10.0f}{two:>11.0f}{two / one:>8.2f}"
-        )
+        name, size = "-".join(map(str, shape)), weights * BATCH / 1e6
+        print(f"{name:<22}{size:>24.1f}{one:>10.0f}{two:>11.0f}{two / one:>8.2f}")

@@ -39,9 +39,9 @@ def _options(
     version: Annotated[bool, typer.Option("--version", help="Print the version and stop.")] = False,
 ) -> None:
     if version:
-        from stepwell import __version__
+        from importlib.metadata import version as installed
 
-        print(__version__)
+        print(installed("stepwell"))
         raise typer.Exit
 
 

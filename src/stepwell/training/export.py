@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import logging
 import warnings
 from importlib.util import find_spec
 from pathlib import Path
@@ -79,7 +80,13 @@ def _run_pt2(path: Path, x: Tensor) -> Tensor:
 
 
 def _write_onnx(program: Any, path: Path) -> None:
-    torch.onnx.export(program, f=str(path), dynamo=True, external_data=False, verbose=False)
+    log = logging.getLogger("torch.onnx")
+    level = log.level
+    log.setLevel(logging.ERROR)  # it warns of every operator that torchvision, not installed, would add
+    try:
+        torch.onnx.export(program, f=str(path), dynamo=True, external_data=False, verbose=False)
+    finally:
+        log.setLevel(level)
 
 
 def _run_onnx(path: Path, x: Tensor) -> Tensor:

@@ -263,9 +263,11 @@ def test_a_damaged_checkpoint_is_passed_over(tmp_path, monkeypatch):
     content = bytearray(newest.read_bytes())
     content[-100] ^= 1
     newest.write_bytes(content)
+    (tmp_path / "parts" / ".metrics.jsonl.17.partial").write_text("what a killed process left")
     train.resume(tmp_path / "parts", quiet=True)
     whole, parts = digest(tmp_path / "whole"), digest(tmp_path / "parts")
     assert parts == whole
+    assert not list((tmp_path / "parts").rglob("*.partial"))
 
 
 def test_a_second_failure_from_the_same_state_goes_back_to_the_start(tmp_path):

@@ -77,6 +77,9 @@ class RunFolder:
         folder = existing(path)
         folder._take_lock()
         folder.checkpoints.mkdir(exist_ok=True)
+        for place in (folder.path, folder.checkpoints):
+            for partial in place.glob(".*.partial"):  # what a killed process was writing
+                partial.unlink()
         return folder
 
     def save_recipe(self, recipe: Recipe) -> None:

@@ -116,9 +116,18 @@ class Batches:
         updates = list(zip(x.split(self.size), y.split(self.size), strict=True))
         if self.size == self.batch_size:
             return [[batch] for batch in updates]
-        return [
-            list(zip(xs.split(self.batch_size), ys.split(self.batch_size), strict=True)) for xs, ys in updates
-        ]
+        return [self._micro_batches(x, y) for x, y in updates]
+
+    def _micro_batches(self, x: Tensor, y: Tensor) -> list[Batch]:
+        """Splits an update's samples evenly; batch norm has no variance in a lone one.
+
+        A batch has one sample only at batch size 1, or where the update has no other. At batch size 2
+        one batch takes 3, if the number is odd.
+        """
+        pieces = -(-len(y) // self.batch_size)
+        if self.batch_size > 1:
+            pieces = max(1, min(pieces, len(y) // 2))
+        return list(zip(x.tensor_split(pieces), y.tensor_split(pieces), strict=True))
 
     def _wait_for_copy(self, chunk: list[list[Batch]]) -> None:
         """Orders the computation after the copy, and keeps the memory until the computation is done."""

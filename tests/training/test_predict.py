@@ -127,3 +127,14 @@ def test_dropout_and_batch_norm_are_off(tmp_path):
     assert all_of_them.equals(predicting.predict(tmp_path / "run", tmp_path / "x.npz"))
     one = predicting.predict(tmp_path / "run", tmp_path / "x5.npz")
     assert one["probability_3"][0] == pytest.approx(all_of_them["probability_3"][5], abs=1e-6)
+
+
+@pytest.mark.parametrize("name", ["prediction", "probability_ja"])
+def test_a_column_of_the_files_own_is_never_overwritten(people, name):
+    """A file that has a column of a prediction's name is refused, and the refusal names the column."""
+    table = polars.read_csv(people / "people.csv").head(3)
+    table.with_columns(polars.lit("mine").alias(name)).write_csv(people / "own.csv")
+    with pytest.raises(UserError, match=f"'{name}'.*rename"):
+        predicting.predict(people / "run", people / "own.csv")
+    table.with_columns(polars.lit("mine").alias("probability")).write_csv(people / "own.csv")
+    assert predicting.predict(people / "run", people / "own.csv")["probability"].to_list() == ["mine"] * 3

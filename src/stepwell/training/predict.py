@@ -36,6 +36,8 @@ def predict(run: str | Path, file: str | Path) -> Any:
     Classes: a column `prediction` (class names) and a column `probability_CLASS` for each class.
     Several labels: `prediction` lists those above one half. Regression: `prediction`, for several
     targets `prediction_TARGET`.
+
+    Raises UserError where the file has a column of such a name itself: it would be lost.
     """
     model = trained(run)
     if model.task == "text":
@@ -43,8 +45,18 @@ def predict(run: str | Path, file: str | Path) -> Any:
             "this run is of text: `predict` goes on from the file's text, write it to a .txt file"
         )
     new = sources.read_new(model.preparation, str(file))
+    if taken := [name for name in columns(model, np.zeros((0, _width(model)))) if name in new.table.columns]:
+        raise UserError(
+            f"{file}: it has a column {taken[0]!r} itself, and the predictions go into a column of that name:"
+            " rename the file's own (if the model was trained with it, in the training data too, and train"
+            " again)"
+        )
     outputs = torch.cat(list(_outputs(model.network, new.inputs))) if len(new.inputs) else torch.empty(0, 1)
     return new.table.with_columns(**columns(model, outputs.numpy()))
+
+
+def _width(model: Trained) -> int:
+    return len(model.targets if model.task == "regression" else model.classes)
 
 
 def _outputs(network: Network, inputs: Inputs) -> Any:

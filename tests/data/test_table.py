@@ -168,6 +168,17 @@ def test_one_new_row_with_gaps_and_new_categories(path, tmp_path):
     assert got["age"] == pytest.approx(float(np.nanmedian(frame.to_numpy()[data.train.rows.numpy()])))
 
 
+def test_each_row_of_a_new_file_has_its_prediction(path, tmp_path):
+    """Rows of empty cells at the end count for predictions; evaluation, which needs targets, drops them."""
+    data = load(config(path))
+    frame = pl.read_csv(path, infer_schema=False)
+    text = frame.head(3).write_csv() + 2 * ("," * (frame.width - 1) + "\n") + "\n"
+    (tmp_path / "n.csv").write_text(text, encoding="utf-8")
+    new = read_new(data.preparation, str(tmp_path / "n.csv"), targets=False)
+    assert len(new.inputs) == len(new.table) == 5
+    assert len(read_new(data.preparation, str(tmp_path / "n.csv"), targets=True).inputs) == 3
+
+
 @pytest.mark.parametrize(
     ("change", "targets", "sentence"),
     [

@@ -77,6 +77,21 @@ def test_empty_lines_are_skipped_and_rows_still_counted(write, tmp_path, monkeyp
         assert [table.file_row(i) for i in range(3)] == [4, 7, 8]
 
 
+def test_a_tail_of_empty_cells_is_kept_where_rows_are_asked_for(write, tmp_path, monkeypatch):
+    """With `empty_tail` each line with a separator is a row, a blank line is none; else a note counts them."""
+    path = write("a,b\n1,2\n,\n\n3,4\n,\n\n,\n\n")
+    for bound in (1 << 30, 1):
+        monkeypatch.setenv("STEPWELL_CACHE", str(tmp_path))
+        monkeypatch.setattr(tablefile, "IN_MEMORY_BYTES", bound)
+        table = open_table(path, empty_tail=True)
+        empty = ("", "")
+        assert table.read(["a", "b"]).rows() == [("1", "2"), empty, ("3", "4"), empty, empty]
+        assert [table.file_row(i) for i in range(5)] == [2, 3, 5, 6, 8] and open_table(path).rows == 3
+    monkeypatch.setattr(tablefile, "IN_MEMORY_BYTES", 1 << 30)
+    assert "2 rows of empty cells" in open_table(path).notes[0] and not open_table(path, True).notes
+    assert open_table(write('a\n1\n\n2\n""\n\n'), True).read(["a"])["a"].to_list() == ["1", "", "2", ""]
+
+
 def test_batches_are_the_whole_in_order(write, tmp_path, monkeypatch):
     """In memory or not, text or Parquet, the batches put together are the table, and so are the groups."""
     monkeypatch.setenv("STEPWELL_CACHE", str(tmp_path / "cache"))

@@ -131,7 +131,8 @@ def read_new(preparation: dict[str, Any], path: str, targets: bool) -> NewData:
 
     Raises UserError for a missing column or a value that does not fit the column, with its row.
     """
-    table = open_table(path)
+    # Evaluation needs a target in each row, which an empty one has not; predictions are one a row.
+    table = open_table(path, empty_tail=not targets)
     learnt = preparation["columns"]
     table.require([c["name"] for c in learnt], "the model was trained with it, so add the column.")
     memory, goal = preparation["target"], None

@@ -90,8 +90,12 @@ def listing(values: list[str], most: int = 12) -> str:
     return shown + (f" and {len(values) - most} more" if len(values) > most else "")
 
 
-def open_table(path: str | Path) -> TableFile:
+def open_table(path: str | Path, empty_tail: bool = False) -> TableFile:
     """Opens a table; the content, not the file's name, tells text from Parquet.
+
+    empty_tail: keep the rows of empty cells that may end a text table (`,,`), for predictions row by
+    row; else they are dropped with a note, as a spreadsheet writes them for no reason. A line without
+    anything in it is no row, unless the table has one column and further rows.
 
     Raises UserError for anything that is not a table with a header and at least one row: a missing,
     empty, compressed or wrongly encoded file, a name that stands twice, a row of another length.
@@ -102,7 +106,7 @@ def open_table(path: str | Path) -> TableFile:
             raise UserError(f"{path} is a folder, not a table: name a .csv, .tsv or .parquet file.")
         with path.open("rb") as file:
             start = file.read(4096)
-        return _open_parquet(path) if start[:4] == b"PAR1" else _open_text(path, start)
+        return _open_parquet(path) if start[:4] == b"PAR1" else _open_text(path, start, empty_tail)
     except FileNotFoundError:
         raise UserError(f"{path} does not exist: check data.name (the file to read).") from None
     except OSError as error:
@@ -125,7 +129,7 @@ def _open_parquet(path: Path) -> TableFile:
     return TableFile(path, names, rows, size, lazy)
 
 
-def _open_text(path: Path, start: bytes) -> TableFile:
+def _open_text(path: Path, start: bytes, empty_tail: bool) -> TableFile:
     _check_text(path, start)
     separator = _separator(path)
     size = path.stat().st_size
@@ -135,9 +139,9 @@ def _open_text(path: Path, start: bytes) -> TableFile:
     names = _header(path, separator)
     gaps: list[int] = []
     if size > IN_MEMORY_BYTES:
-        lazy, rows, gaps = _converted(path, separator, names)
+        lazy, rows, gaps = _converted(path, separator, names, empty_tail)
     else:
-        frames = list(_parse(path, separator, names, gaps))
+        frames = list(_parse(path, separator, names, gaps, empty_tail, notes))
         rows = sum(len(f) for f in frames)
         lazy = pl.concat(frames).lazy() if frames else pl.LazyFrame()
     if not rows:
@@ -241,8 +245,12 @@ def _column_names(path: Path, found: list[str]) -> list[str]:
     return names
 
 
-def _parse(path: Path, separator: str, names: list[str], gaps: list[int]) -> Iterator[pl.DataFrame]:
+def _parse(
+    path: Path, separator: str, names: list[str], gaps: list[int], empty_tail: bool, notes: list[str]
+) -> Iterator[pl.DataFrame]:
     """Yields batches of rows, all values as text; appends to `gaps` where empty lines were skipped.
+
+    Appends to `notes` how many rows of empty cells at the end were dropped, unless `empty_tail` keeps them.
 
     Python's csv module reads the text, since it alone of the two takes quotation marks within a cell
     (5" pipe), a lone carriage return, and tells the row at fault; polars does everything after it.
@@ -250,6 +258,7 @@ def _parse(path: Path, separator: str, names: list[str], gaps: list[int]) -> Ite
     width, height = len(names), batch_rows(len(names))
     rows: list[list[str]] = []
     blank: list[list[str]] = []  # rows of empty cells: kept if another row follows, else a sheet's tail
+    tail = 0  # how many of these come before the empty lines that end a file of one column
     index, number, header = 0, 0, True
     with path.open(encoding="utf-8-sig", newline="") as file:
         try:
@@ -260,6 +269,7 @@ def _parse(path: Path, separator: str, names: list[str], gaps: list[int]) -> Ite
                     if not header:
                         gaps.extend([0] * (number - 1))
                     continue
+                line = bool(row)
                 if len(row) != width:
                     if width > 1 and (not row or (len(row) == 1 and not row[0].strip())):
                         gaps.append(index + len(blank))
@@ -270,11 +280,13 @@ def _parse(path: Path, separator: str, names: list[str], gaps: list[int]) -> Ite
                         raise _ragged(path, number, row, width, separator)
                 if not any(row):
                     blank.append(row)
+                    if line:
+                        tail = len(blank)
                     continue
                 if blank:
                     rows += blank
                     index += len(blank)
-                    blank = []
+                    blank, tail = [], 0
                 rows.append(row)
                 index += 1
                 if len(rows) >= height:
@@ -287,6 +299,10 @@ def _parse(path: Path, separator: str, names: list[str], gaps: list[int]) -> Ite
                 f"{path}, row {number + 1}: a quotation mark is not closed, or text follows the closing one;"
                 ' write a quotation mark inside a quoted text twice ("").'
             ) from None
+    if empty_tail:
+        rows += blank[:tail]
+    elif tail:
+        notes.append(f"{path.name}: {tail} row{'s' * (tail > 1)} of empty cells at its end left out.")
     if rows:
         yield _frame(names, rows)
 
@@ -305,7 +321,9 @@ def _frame(names: list[str], rows: list[list[str]]) -> pl.DataFrame:
     return pl.DataFrame([pl.Series(n, c, dtype=pl.String) for n, c in zip(names, columns, strict=True)])
 
 
-def _converted(path: Path, separator: str, names: list[str]) -> tuple[pl.LazyFrame, int, list[int]]:
+def _converted(
+    path: Path, separator: str, names: list[str], empty_tail: bool
+) -> tuple[pl.LazyFrame, int, list[int]]:
     """Writes a text table that is larger than memory as Parquet into the cache, once.
 
     Columns can then be read one by one without parsing all of the text again. The column without a
@@ -316,7 +334,7 @@ def _converted(path: Path, separator: str, names: list[str]) -> tuple[pl.LazyFra
         def frames(*_: object) -> Iterator[pl.DataFrame]:
             gaps: list[int] = []
             start = 0
-            for frame in _parse(path, separator, names, gaps):
+            for frame in _parse(path, separator, names, gaps, empty_tail, []):
                 index = np.arange(start, start + len(frame))
                 rows = index + 2 + np.searchsorted(np.array(gaps, np.int64), index, "right")
                 yield frame.with_columns(pl.Series("", rows, dtype=pl.Int64))
@@ -325,7 +343,8 @@ def _converted(path: Path, separator: str, names: list[str]) -> tuple[pl.LazyFra
         schema = dict.fromkeys(names, pl.String) | {"": pl.Int64}
         register_io_source(frames, schema=schema).sink_parquet(to, compression="lz4", engine="streaming")
 
-    file = cached(str(path), ".parquet", write, part="table", key=f"1{separator}")
+    part = "table with its tail" if empty_tail else "table"
+    file = cached(str(path), ".parquet", write, part=part, key=f"1{separator}")
     lazy = pl.scan_parquet(file, glob=False)
     number = lazy.select("").collect()[""].to_numpy()
     skipped = np.diff(number - 2 - np.arange(len(number)), prepend=0)

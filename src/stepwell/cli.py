@@ -13,7 +13,7 @@ from typing import Annotated, Any
 
 import typer
 
-from stepwell.errors import Diverged, UserError
+from stepwell.errors import Diverged, Interrupted, UserError
 
 app = typer.Typer(
     name="stepwell",
@@ -234,14 +234,11 @@ def main() -> None:
         sys.exit(0)
     except KeyboardInterrupt:
         _fail("stopped at once; a run that had begun goes on with stepwell train --resume", 130)
+    except Interrupted as error:
+        _fail(str(error), 128 + error.signal)
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
-        _fail(f"{where}{(error.strerror or str(error)).lower()}; nothing half written is left behind", 2)
-    except Exception as error:
-        if type(error).__name__ == "Interrupted" and hasattr(error, "signal"):
-            print(f"\n{str(error)[0].upper()}{str(error)[1:]}", file=sys.stderr)
-            sys.exit(128 + error.signal)  # type: ignore[attr-defined]
-        raise
+        _fail(f"{where}{(error.strerror or str(error)).lower()}", 2)
 
 
 # What typer raises for wrong options and arguments; it exports only this one kind of it.

@@ -9,5 +9,13 @@ class UserError(ValueError):
     """
 
 
+class Interrupted(Exception):
+    """Training was asked to stop and has saved; `signal` is what asked, and exit code 128 + signal."""
+
+    def __init__(self, message: str, signal: int) -> None:
+        super().__init__(message)
+        self.signal = signal
+
+
 class Diverged(RuntimeError):
     """Loss or gradients were not finite again and again; the command line exits with code 3."""

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 import os
 import random
 import signal
@@ -17,8 +18,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from stepwell.errors import Diverged, UserError
-from stepwell.training import checkpoint, train
+from stepwell.errors import Diverged, Interrupted, UserError
+from stepwell.training import checkpoint, trackers, train
+from stepwell.training import loop as loop_module
 from stepwell.training.conductor import Conductor
 
 SMALL = {
@@ -38,6 +40,7 @@ RUNS = {
     },
     "accumulation and momentum": {"training.accumulate": 3, "optimizer": "momentum", "regularize.l2": 1e-3},
     "bfloat16": {"training.precision": "bf16", "model.dropout": 0.1},
+    "float16": {"training.precision": "fp16", "model.dropout": 0.1, "optimizer.lr": 0.02},
     "best weights": {"training.weights": "best", "optimizer.lr": 0.02},
     "numbers": {"data": "diabetes", "loss": "huber", "schedule": "one-cycle"},
 }
@@ -84,14 +87,14 @@ def train_with_interruptions(recipe, out, monkeypatch, updates):
         interrupt_at(patch, updates)
         try:
             train.train(None, recipe, str(out), quiet=True)
-        except train.Interrupted as stopped:
+        except Interrupted as stopped:
             assert stopped.signal == signal.SIGTERM
         for _ in range(len(updates) + 1):
             try:
                 _, was_finished = train.resume(out, quiet=True)
                 if was_finished:
                     return
-            except train.Interrupted:
+            except Interrupted:
                 continue
 
 
@@ -191,22 +194,30 @@ def command(*words):
 
 
 def test_sigkill_and_fresh_processes(tmp_path):
-    """Killed with SIGKILL at random moments and resumed in new processes, a run ends with the same bits."""
-    recipe = ["training.epochs=60", "training.checkpoint_every=41", "model.dropout=0.2", "augment.noise=0.2"]
+    """Killed with SIGKILL while training, and resumed in new processes, a run ends with the same bits."""
+    recipe = ["training.epochs=120", "training.checkpoint_every=41", "model.dropout=0.2", "augment.noise=0.2"]
     subprocess.run(command(*recipe, "--out", tmp_path / "whole"), check=True, capture_output=True)
-    folder, moments, kills = tmp_path / "parts", random.Random(1), 0
+    folder, moments, killed_at = tmp_path / "parts", random.Random(1), []
     words = [*recipe, "--out", folder]
     for _ in range(3):
+        before = newest_checkpoint(folder)
         process = subprocess.Popen(command(*words), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        while not (folder / "metrics.jsonl").exists() and process.poll() is None:
-            time.sleep(0.01)
-        time.sleep(moments.uniform(0.1, 0.8) if kills else 0.0)
+        while newest_checkpoint(folder) == before and process.poll() is None:
+            time.sleep(0.002)
+        time.sleep(moments.uniform(0.0, 0.05))
         process.kill()
-        kills += process.wait() == -signal.SIGKILL
+        if process.wait() == -signal.SIGKILL:
+            killed_at.append(newest_checkpoint(folder))
         words = ["--resume", folder]
-    assert kills
+    assert len(killed_at) >= 2 and all(0 < update < 2400 for update in killed_at[:2])
     subprocess.run(command("--resume", folder), check=True, capture_output=True)
     assert digest(folder) == digest(tmp_path / "whole")
+
+
+def newest_checkpoint(folder: Path) -> int:
+    """The update of the newest checkpoint; 0 where there is none."""
+    names = (folder / "checkpoints").glob("update-*.safetensors")
+    return max((int(path.stem.partition("-")[2]) for path in names), default=0)
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
@@ -244,7 +255,7 @@ def test_changed_data_is_refused(tmp_path, monkeypatch):
     table.write_text("a,b,target\n" + "\n".join(rows))
     with monkeypatch.context() as patch:
         interrupt_at(patch, [5])
-        with pytest.raises(train.Interrupted):
+        with pytest.raises(Interrupted):
             train.train(None, {"data": str(table), **SMALL}, str(tmp_path / "run"), quiet=True)
     table.write_text(table.read_text().replace("1,1,yes", "1,2,yes", 1))
     with pytest.raises(UserError, match="changed since this run began"):
@@ -257,7 +268,7 @@ def test_a_damaged_checkpoint_is_passed_over(tmp_path, monkeypatch):
     train.train(None, recipe, str(tmp_path / "whole"), quiet=True)
     with monkeypatch.context() as patch:
         interrupt_at(patch, [47])
-        with pytest.raises(train.Interrupted):
+        with pytest.raises(Interrupted):
             train.train(None, recipe, str(tmp_path / "parts"), quiet=True)
     newest = tmp_path / "parts" / "checkpoints" / "update-000000047.safetensors"
     content = bytearray(newest.read_bytes())
@@ -284,3 +295,113 @@ def test_a_second_failure_from_the_same_state_goes_back_to_the_start(tmp_path):
     messages = [row["message"] for row in events if "event" in row]
     assert any("back to the start" in message for message in messages)
     assert result["test"]["r2"]["value"] > 0.2
+
+
+def test_checkpoints_of_a_given_up_future_are_gone(tmp_path, monkeypatch):
+    """After a roll-back no checkpoint is newer than the run, and the next ones are kept."""
+    recipe = {
+        **SMALL,
+        "training.log_every": 50,
+        "training.checkpoint_every": 5,
+        "training.evaluate_every": 50,
+    }
+    original, spoilt = loop_module.backward, []
+
+    def backward(run):
+        loss = original(run)
+        if run.update == 42 and not spoilt:
+            spoilt.append(run.update)
+            return loss * math.nan
+        return loss
+
+    monkeypatch.setattr(loop_module, "backward", backward)
+    seen = []
+    original_save = Conductor.save
+
+    def save(self):
+        original_save(self)
+        seen.append((self.run.update, newest_checkpoint(tmp_path / "run")))
+
+    monkeypatch.setattr(Conductor, "save", save)
+    train.train(None, recipe, str(tmp_path / "run"), quiet=True)
+    assert spoilt and (0, 0) in seen  # there was no check before, so it went back to the start
+    assert all(newest == update for update, newest in seen)
+
+
+def test_weights_that_overflow_in_the_last_update_roll_back(tmp_path):
+    """A step that makes weights infinite is noticed with a finite loss and gradient before it."""
+    recipe = {
+        **SMALL,
+        "optimizer": "sgd",
+        "optimizer.lr": 1e38,
+        "schedule": "constant",
+        "training.log_every": 1,
+    }
+    with pytest.raises(Diverged, match="not finite, after 3 roll-backs"):
+        train.train(None, recipe, str(tmp_path / "run"), quiet=True)
+
+
+def test_float16_overflow_is_an_ordinary_event(tmp_path):
+    """fp16 updates that overflow are skipped and logged without norms, and the run goes on."""
+    recipe = {"data": "diabetes", "training.precision": "fp16", "optimizer.lr": 0.05, "training.log_every": 1}
+    result, folder = train.train(None, {**recipe, "training.epochs": 3}, str(tmp_path / "run"), quiet=True)
+    rows = [json.loads(row) for row in (folder / "metrics.jsonl").read_text().splitlines()]
+    assert result["status"] == "finished" and all(math.isfinite(r["loss"]) for r in rows if "loss" in r)
+
+
+def test_a_buffer_that_the_model_rebinds_is_saved(tmp_path, monkeypatch):
+    """A user's module that assigns its buffer anew in forward resumes with the buffer's value."""
+    (tmp_path / "rebinding.py").write_text(
+        "import torch\nfrom torch import nn\n"
+        "class Net(nn.Module):\n"
+        "    def __init__(self, n):\n"
+        "        super().__init__()\n"
+        "        self.layer = nn.Linear(64, n)\n"
+        "        self.register_buffer('average', torch.zeros(64))\n"
+        "    def forward(self, x):\n"
+        "        x = x.flatten(1)\n"
+        "        if self.training:\n"
+        "            self.average = 0.9 * self.average + 0.1 * x.detach().mean(0)\n"
+        "        return self.layer(x - self.average)\n"
+        "def net(input_shape, outputs):\n"
+        "    return Net(outputs)\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    recipe = {**SMALL, "model": "rebinding:net"}
+    train.train(None, recipe, str(tmp_path / "whole"), quiet=True)
+    train_with_interruptions(recipe, tmp_path / "parts", monkeypatch, [5, 50])
+    assert digest(tmp_path / "parts") == digest(tmp_path / "whole")
+    assert checkpoint.read(tmp_path / "whole" / "model.safetensors")[0]["body.average"].abs().sum() > 0
+
+
+def test_killed_before_its_recipe_was_written(tmp_path):
+    """A folder whose process was killed before it wrote the recipe is taken over."""
+    (tmp_path / "run" / "checkpoints").mkdir(parents=True)
+    (tmp_path / "run" / ".lock").touch()
+    (tmp_path / "run" / ".recipe.yaml.17.partial").write_text("data:")
+    result, _ = train.train(None, SMALL, str(tmp_path / "run"), quiet=True)
+    assert result["status"] == "finished"
+
+
+def test_a_failing_tracker_does_not_end_the_training(tmp_path, monkeypatch, capsys):
+    """A tracker whose network is gone is given up with one line; until then it got what was logged."""
+    got = []
+
+    class Fails:
+        def __init__(self, *_):
+            pass
+
+        def log(self, values, update):
+            got.append((update, values))
+            if update > 10:
+                raise ConnectionError("network gone")
+
+        def close(self):
+            pass
+
+    monkeypatch.setitem(trackers.TRACKERS, "tensorboard", Fails)
+    monkeypatch.setattr(trackers, "require_installed", lambda names: None)
+    result, _ = train.train(None, {**SMALL, "training.track": ["tensorboard"]}, str(tmp_path / "run"))
+    assert result["status"] == "finished" and [update for update, _ in got] == [7, 14]
+    assert "train/loss" in got[0][1] and "hyperparameters/lr" in got[0][1]
+    assert capsys.readouterr().err.count("network gone") == 1

@@ -41,10 +41,12 @@ def save(folder: Path, run: Run, good: Snapshot, extra: dict[str, Any], keep: in
     state = {
         "update": run.update,
         "steps": [engine.steps for engine in run.optimizer.engines()],
-        "good": {"update": good.update, "steps": good.steps},
+        "good": {"update": good.update, "steps": good.steps, "scaler": good.scaler},
         "rate_factor": run.rate_factor,
         "roll_backs": run.roll_backs,
         "rolled_back_to": run.rolled_back_to,
+        "skipped": run.skipped,
+        "time_is_up": run.time_is_up,
         "seconds": run.seconds,
         "progress": run.progress,
         "best": run.best,
@@ -61,6 +63,14 @@ def save(folder: Path, run: Run, good: Snapshot, extra: dict[str, Any], keep: in
         if old != best_file(folder, run.best.get("update", -1)):
             old.unlink()
     return path
+
+
+def forget_after(folder: Path, update: int) -> None:
+    """Removes checkpoints of a future that a roll-back has given up."""
+    for kind in ("update", "best"):
+        for path in folder.glob(f"{kind}-*.safetensors"):
+            if int(path.stem.partition("-")[2]) > update:
+                path.unlink()
 
 
 def save_best(folder: Path, run: Run) -> None:
@@ -130,7 +140,8 @@ def _restore(
         engine.steps[:] = steps
     restore_random_state(_below("random.", tensors), run.device)
     run.update, run.rate_factor, run.roll_backs = state["update"], state["rate_factor"], state["roll_backs"]
-    run.rolled_back_to = state["rolled_back_to"]
+    run.rolled_back_to, run.skipped = state["rolled_back_to"], state["skipped"]
+    run.time_is_up = state["time_is_up"]
     run.seconds_before, run.progress, run.best = state["seconds"], state["progress"], state["best"]
     run.pending = [(pair[0].to(run.device), pair[1].to(run.device)) for pair in tensors.get("pending", ())]
     if run.scaler is not None:
@@ -143,6 +154,7 @@ def _restore(
         good.tensors = {name: kept[name].to(value.device) for name, value in good.tensors.items()}
         good.random = _below("random.", kept)
         good.update, good.steps = state["good"]["update"], state["good"]["steps"]
+        good.scaler = state["good"]["scaler"]
     return Loaded(good, state, notes)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -69,7 +70,7 @@ class Conductor:
     def on_update_end(self, run: Run) -> bool:
         ended = run.finished
         due = ended or run.update % run.recipe.training.log_every == 0 or run.update % run.evaluate_every == 0
-        if not self._check():
+        if not self._check(due):
             return False
         if due:
             self._log()
@@ -89,15 +90,23 @@ class Conductor:
 
     # -- its parts ----------------------------------------------------------------------------------
 
-    def _check(self) -> bool:
-        """Waits for the device once and looks at every loss and gradient since the last check."""
+    def _check(self, weights_too: bool) -> bool:
+        """Waits for the device once and looks at every loss and gradient since the last check.
+
+        Weights are looked at only where something is due: at other updates, where a signal or the clock
+        brought us here, the uninterrupted run would not look either, and both must do the same.
+        """
         run = self.run
         if not run.pending:
             return True
         losses, norms = _columns(run.pending)
         finite = losses.isfinite() & norms.isfinite()
         if bool(finite.all()):
-            return True
+            norms = torch.stack(_norms([p.detach() for p in run.parameters.values()]))
+            if not weights_too or bool(norms.isfinite().all()):
+                return True
+            self._roll_back(run.update, "weights")
+            return False
         first = int(finite.logical_not().nonzero()[0])
         loss_is_bad = not math.isfinite(float(losses[first]))
         self._roll_back(run.update - len(run.pending) + first + 1, "loss" if loss_is_bad else "gradient")
@@ -105,7 +114,7 @@ class Conductor:
 
     def _roll_back(self, update: int, what: str) -> None:
         run = self.run
-        cause = f"the {what} of update {update} was not finite"
+        cause = f"the {what} of update {update} {'were' if what == 'weights' else 'was'} not finite"
         if run.roll_backs == ROLL_BACKS:
             raise Diverged(
                 f"{cause}, after {ROLL_BACKS} roll-backs that each divided the learning rate by "
@@ -126,6 +135,11 @@ class Conductor:
             f"{run.rate():.3g} ({run.roll_backs} of {ROLL_BACKS} roll-backs)"
         )
         self._write({"update": update, "event": "rolled back", "message": message})
+        if run.best.get("update", 0) > run.update:
+            run.best, run.best_weights = {}, {}
+        checkpoint.forget_after(self.folder.checkpoints, run.update)
+        self._saved_update = -1
+        self.save()
         if self.progress is not None:
             self.progress.say(f"Rolled back: {message}.")
 
@@ -206,20 +220,33 @@ class Conductor:
 
     def _write(self, row: dict) -> None:
         self.metrics.write(row)
-        for tracker in self.tracking:
-            tracker.log(trackers.scalars(row), row["update"])
+        for tracker in list(self.tracking):
+            try:
+                tracker.log(trackers.scalars(row), row["update"])
+            except Exception as error:  # whatever a tracker raises: the training is worth more
+                self.tracking.remove(tracker)
+                if self.progress is not None:
+                    self.progress.say(f"Note: {type(tracker).__name__} failed and is given up ({error}).")
 
-    def _layers(self) -> dict[str, dict[str, float]]:
+    def _layers(self) -> dict[str, dict[str, float | None]]:
         """L2 norms of gradient, update and weight of each parameter at the last update."""
         after = [p.detach() for p in self.run.parameters.values()]
         updates = torch._foreach_sub(after, self._before)  # pyright: ignore[reportPrivateImportUsage]
-        norm = torch._foreach_norm  # pyright: ignore[reportPrivateImportUsage]
-        norms = torch.stack([torch.stack(norm(list(part))) for part in (self._gradients, updates, after)])
+        norms = torch.stack([torch.stack(_norms(part)) for part in (self._gradients, updates, after)])
         self._before, self._gradients = [], []
         return {
-            name: {"grad": g, "update": u, "weight": w}
+            name: {"grad": _finite(g), "update": _finite(u), "weight": _finite(w)}
             for name, (g, u, w) in zip(self.run.parameters, norms.T.double().tolist(), strict=True)
         }
+
+
+def _norms(tensors: Sequence[Tensor]) -> list[Tensor]:
+    return list(torch._foreach_norm(list(tensors)))  # pyright: ignore[reportPrivateImportUsage]
+
+
+def _finite(value: float) -> float | None:
+    """JSON has no infinity; fp16 has one in the gradients of an update that it skips."""
+    return value if math.isfinite(value) else None
 
 
 def _columns(pending: list[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:

@@ -43,20 +43,23 @@ def export(run: str | Path, out: str | Path) -> dict[str, Any]:
         warnings.simplefilter("ignore")  # torch.export warns of its own deprecations
         batch = torch.export.Dim("batch", min=1, max=1 << 20)
         program = torch.export.export(module, (x,), dynamic_shapes={"x": {0: batch}})
-        write = _write_onnx if path.suffix == ".onnx" else _write_pt2
-        files.write_atomically(path, lambda temporary: write(program, temporary))
-    run_again = _run_onnx if path.suffix == ".onnx" else _run_pt2
-    differences = []
-    for inputs in (x, x[:1], torch.cat([x, x, x])):
-        with torch.no_grad():
-            differences.append(float((module(inputs) - run_again(path, inputs)).abs().max()))
-    worst, scale = max(differences), float(module(x).detach().abs().max())
-    if not worst <= 1e-4 * max(scale, 1.0):
-        path.unlink()
-        raise UserError(
-            f"{path}: the exported model differs by {worst:.3g} from the original and was removed"
-        )
-    return {"file": str(path), "inputs": [list(x.shape[1:]), str(x.dtype)], "largest_difference": worst}
+        write, run_again = (_write_onnx, _run_onnx) if path.suffix == ".onnx" else (_write_pt2, _run_pt2)
+        differences: list[float] = []
+
+        def write_checked(temporary: Path) -> None:
+            """Compares before the file takes its place, so that an older good one is not lost."""
+            write(program, temporary)
+            for inputs in (x, x[:1], torch.cat([x, x, x])):
+                with torch.no_grad():
+                    differences.append(float((module(inputs) - run_again(temporary, inputs)).abs().max()))
+            if not max(differences) <= 1e-4 * max(float(module(x).detach().abs().max()), 1.0):
+                raise UserError(
+                    f"{path} is not written: it would differ from the original by {max(differences):.3g}"
+                )
+
+        files.write_atomically(path, write_checked)
+    about = [list(x.shape[1:]), str(x.dtype)]
+    return {"file": str(path), "inputs": about, "largest_difference": max(differences)}
 
 
 def _example(model: Trained) -> Tensor:
@@ -76,7 +79,8 @@ def _write_pt2(program: Any, path: Path) -> None:
 
 
 def _run_pt2(path: Path, x: Tensor) -> Tensor:
-    return torch.export.load(str(path)).module()(x)
+    with open(path, "rb") as file:
+        return torch.export.load(file).module()(x)
 
 
 def _write_onnx(program: Any, path: Path) -> None:

@@ -14,11 +14,15 @@
 
 from __future__ import annotations
 
+import math
 from typing import Protocol
 
+import torch
 from torch import Tensor
 
 from stepwell.training.run import Run
+
+SKIPPED_IN_A_ROW = 20  # each halves the scale: 2¹⁶ has become 2⁻⁴
 
 
 class Hooks(Protocol):
@@ -46,7 +50,8 @@ def fit(run: Run, hooks: Hooks) -> None:
             hooks.on_gradients(run)
         norm = update(run)
         run.update += 1
-        run.pending.append((loss, loss if norm is None else norm))
+        run.look_at_clock()
+        run.pending.append((loss, norm))
         if run.update >= due or hooks.interrupted():
             if hooks.on_update_end(run):
                 return
@@ -72,8 +77,12 @@ def backward(run: Run) -> Tensor:
     return total
 
 
-def update(run: Run) -> Tensor | None:
-    """One update of the weights; returns the gradients' norm, None if fp16 overflowed and it was skipped."""
+def update(run: Run) -> Tensor:
+    """One update of the weights; returns the gradients' norm.
+
+    fp16: an update whose scaled gradients overflowed is skipped and has norm 0; after SKIPPED_IN_A_ROW
+    of them lowering the scale has not helped, and the norm is NaN.
+    """
     optimizer = run.optimizer
     for group in optimizer.param_groups:
         group["lr"] = run.rate()
@@ -83,5 +92,8 @@ def update(run: Run) -> Tensor | None:
         optimizer.gradient_norm = None
         run.scaler.step(optimizer)
         run.scaler.update()
+        run.skipped = 0 if optimizer.gradient_norm is not None else run.skipped + 1
     optimizer.zero_grad()
+    if optimizer.gradient_norm is None:
+        return torch.full((), math.nan if run.skipped >= SKIPPED_IN_A_ROW else 0.0, device=run.device)
     return optimizer.gradient_norm

@@ -54,11 +54,11 @@ class Run:
         self.loss = losses.mean(self.sample_loss)
         self._prepare_batches()
         self._prepare_precision()
-        self.live = self._live_tensors()
-
         self.update = 0  # updates made
         self.rate_factor = 1.0  # lowered by each roll-back
         self.roll_backs = 0
+        self.skipped = 0  # updates in a row that fp16 had to skip
+        self.time_is_up = False  # of a budget in seconds, as of the last update
         self.rolled_back_to = -1  # the update that the last roll-back went to
         self.seconds_before = 0.0  # in earlier processes of this run
         self.started = time.monotonic()
@@ -143,7 +143,9 @@ class Run:
             return nullcontext()
         return torch.autocast(self.device.type, self._autocast_dtype)
 
-    def _live_tensors(self) -> dict[str, Tensor]:
+    @property
+    def live(self) -> dict[str, Tensor]:
+        """Every tensor that an update changes, by name; asked anew, since a module may rebind a buffer."""
         live = {f"model.{name}": value for name, value in self.network.state_dict(keep_vars=False).items()}
         names = list(self.parameters)
         for number, engine in enumerate(self.optimizer.engines()):
@@ -164,7 +166,12 @@ class Run:
     def finished(self) -> bool:
         if self.updates is not None:
             return self.update >= self.updates
-        return self.fraction >= 1.0
+        return self.time_is_up
+
+    def look_at_clock(self) -> None:
+        """Decides once an update whether the seconds are spent, so that all who ask get one answer."""
+        if self.updates is None:
+            self.time_is_up = self.fraction >= 1.0
 
     @property
     def fraction(self) -> float:

@@ -48,7 +48,7 @@ class RunFolder:
                 _refuse_used(folder)  # before the lock is written into a folder that is not ours
             folder._take_lock()
             _refuse_used(folder)
-            folder.checkpoints.mkdir()
+            folder.checkpoints.mkdir(exist_ok=True)
         except OSError as error:
             folder.discard()
             raise UserError(
@@ -125,7 +125,10 @@ def _refuse_used(folder: RunFolder) -> None:
             f"{path} already holds a run: choose another --out, or go on with it by "
             f"stepwell train --resume {path}"
         )
-    strange = sorted(entry.name for entry in path.iterdir() if entry.name != ".lock")
+    # A process killed before it wrote recipe.yaml leaves these; there is no run in them yet.
+    ours = {".lock", folder.checkpoints.name} if not any(folder.checkpoints.glob("*")) else {".lock"}
+    entries = [entry.name for entry in path.iterdir() if not entry.name.endswith(".partial")]
+    strange = sorted(set(entries) - ours)
     if strange:
         raise UserError(f"--out {path}: the folder is not empty (it has {strange[0]}); choose a new one")
 

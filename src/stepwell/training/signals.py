@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import shlex
 import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from types import FrameType
+
+from stepwell.errors import Interrupted
 
 
 class StopRequest:
@@ -14,6 +18,12 @@ class StopRequest:
 
     def __init__(self) -> None:
         self.signal: int | None = None
+
+    def raise_if_asked(self, folder: Path) -> None:
+        """Ends a run whose state is saved in `folder`, if a signal came."""
+        if self.signal is not None:
+            command = f"stepwell train --resume {shlex.quote(str(folder))}"
+            raise Interrupted(f"stopped and saved; go on with: {command}", self.signal)
 
 
 @contextmanager

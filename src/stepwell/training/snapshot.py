@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -18,6 +19,7 @@ class Snapshot:
     tensors: dict[str, Tensor]
     steps: list[list[int]]
     random: dict[str, Tensor]
+    scaler: dict[str, Any] = field(default_factory=dict)
 
     @classmethod
     def of(cls, run: Run) -> Snapshot:
@@ -29,8 +31,8 @@ class Snapshot:
     def take(self, run: Run) -> None:
         """Overwrites this copy with the run's present state."""
         with torch.no_grad():
-            for kept, live in zip(self.tensors.values(), run.live.values(), strict=True):
-                kept.copy_(live)
+            for name, live in run.live.items():
+                self.tensors[name].copy_(live)
         self._note(run)
 
     def become_start(self, run: Run) -> None:
@@ -42,8 +44,11 @@ class Snapshot:
     def restore(self, run: Run) -> None:
         """Puts the run back to this state."""
         with torch.no_grad():
-            for kept, live in zip(self.tensors.values(), run.live.values(), strict=True):
-                live.copy_(kept)
+            for name, live in run.live.items():
+                live.copy_(self.tensors[name])
+        if run.scaler is not None:
+            run.scaler.load_state_dict(self.scaler)
+        run.skipped = 0
         for engine, steps in zip(run.optimizer.engines(), self.steps, strict=True):
             engine.steps[:] = steps
         restore_random_state(self.random, run.device)
@@ -53,3 +58,4 @@ class Snapshot:
         self.update = run.update
         self.steps = [list(engine.steps) for engine in run.optimizer.engines()]
         self.random = random_state(run.device)
+        self.scaler = run.scaler.state_dict() if run.scaler is not None else {}

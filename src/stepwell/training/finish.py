@@ -1,0 +1,98 @@
+"""The end of a run: choose the weights to deliver, test them, write what a finished run has."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from stepwell.training import checkpoint, evaluate, files, generate, mistakes, model_file, show
+from stepwell.training.environment import environment
+from stepwell.training.run import Run
+from stepwell.training.run_folder import RunFolder
+from stepwell.training.signals import StopRequest
+
+
+def finish(run: Run, folder: RunFolder, stop: StopRequest) -> dict[str, Any]:
+    """Tests the delivered weights; result.json comes last, since it says that the run is whole."""
+    recipe, data = run.recipe, run.data
+    checkpoint.save_best(folder.checkpoints, run)
+    delivered = _choose_weights(run)
+    stop.raise_if_asked(folder.path)
+    model_file.save(folder.model_file, run.network.state_dict(), data)
+    tested = data.test if len(data.test) else data.validation
+    names = data.targets if data.task == "regression" else data.classes
+    validation = evaluate.quick(run.network, run.sample_loss, data.validation, run.device)
+    found = None
+    if len(tested):
+        found = evaluate.predictions(run.network, run.sample_loss, tested, run.device)
+        stop.raise_if_asked(folder.path)
+        record = mistakes.evaluation_record(
+            data.task,
+            found.outputs,
+            found.targets,
+            found.loss,
+            data.classes,
+            data.targets,
+            tested.rows,
+            show.shower(data, tested, recipe.data.name),
+        )
+        if data.kind == "text":
+            record["samples"] = generate.samples(run.network, data, tested, run.device, recipe.seed)
+        files.write_json(folder.evaluation_file, record)
+    stop.raise_if_asked(folder.path)
+    result = {
+        "status": "finished",
+        "name": folder.path.resolve().name,
+        "task": data.task,
+        "kind": data.kind,
+        "updates": run.update,
+        "epochs": run.epoch,
+        "seconds": run.seconds,
+        "parameters": sum(p.numel() for p in run.parameters.values()),
+        "weights": {"delivered": delivered, "best": run.best},
+        "roll_backs": run.roll_backs,
+        "data": {
+            "name": data.name,
+            "train": len(data.train),
+            "validation": len(data.validation),
+            "test": len(data.test),
+            "notes": data.notes,
+        },
+        "validation": validation,
+        "test": evaluate.full(found, data.task, names, recipe.seed) if found and tested is data.test else {},
+        "classes": data.classes,
+        "environment": environment(run.device),
+        "command": shlex.join(["stepwell", *sys.argv[1:]]) if _is_command() else "sw.train(…)",
+    }
+    files.write_json(folder.result_file, result)
+    return result
+
+
+def _choose_weights(run: Run) -> Literal["last", "best"]:
+    """Puts the weights to deliver into the network: by `training.weights` "last", "best" or "auto".
+
+    auto: the best ones, if the validation loss of the last ones is higher by more than one standard
+    error of the paired difference, d̄ > s_d / √n. A lowest point among many evaluations is partly luck,
+    so a lead within the noise of the validation part is no reason to give up the later weights.
+    """
+    wanted, validation = run.recipe.training.weights, run.data.validation
+    if wanted == "last" or not run.best_weights or run.best["update"] == run.update:
+        return "last"
+    last = {name: value.clone() for name, value in run.weights().items()}
+    losses = []
+    for weights in (last, run.best_weights):
+        run.network.load_state_dict(weights)
+        losses.append(evaluate.predictions(run.network, run.sample_loss, validation, run.device).loss)
+    lead = (losses[0] - losses[1]).reshape(len(validation), -1).mean(1, dtype=np.float64)
+    if wanted == "best" or lead.mean() > lead.std(ddof=min(1, len(lead) - 1)) / len(lead) ** 0.5:
+        return "best"
+    run.network.load_state_dict(last)
+    return "last"
+
+
+def _is_command() -> bool:
+    return Path(sys.argv[0]).name in ("stepwell", "__main__.py")

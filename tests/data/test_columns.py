@@ -85,11 +85,34 @@ def test_commas_in_numbers(values, separator, truth):
 def test_a_few_texts_among_numbers_are_gaps():
     """'unknown' among numbers is missing, wherever it stands, and said so; a new text is refused by row."""
     values = [str(i % 17) for i in range(40)] + ["unknown", "-"]
-    column, notes, raw = learnt(values, [True] * 41 + [False])
+    column, notes, raw = learnt(values)
     assert column["strays"] == ["-", "unknown"] and "'-', 'unknown'" in notes[0]
     assert features(column, raw, row)[-2:].tolist() == [[column["fill"], 1], [column["fill"], 1]]
     with pytest.raises(UserError, match="'c', row 3: 'new' is not a number"):
         features(column, pl.Series(["1", "new"]), row)
+
+
+@pytest.mark.parametrize("value", ["1", "2020-01-01", "true"])
+def test_a_text_outside_the_training_rows_is_a_gap_there_and_not_learnt(value):
+    """Validation and test rows change a note and no more: the text is missing, in a new file refused."""
+    others = {"1": "2", "2020-01-01": "2021-05-05", "true": "false"}
+    train = [value, others[value]] * 20
+    alone, no_notes, _ = learnt(train)
+    column, notes, raw = learnt([*train, "unknown", *"abcdefg"], [True] * 40 + [False] * 8)
+    assert column == alone and notes[:-1] == no_notes
+    assert "8 of the validation and test rows' values, such as 'unknown'" in notes[-1]
+    got = features(column, raw, row, unseen_missing=True)
+    assert (got[40:] == features(column, pl.Series([""]), row)).all()
+    with pytest.raises(UserError, match="row 42: 'unknown' is not"):
+        features(column, raw, row)
+
+
+def test_row_numbers_are_told_from_the_training_rows():
+    """A column that counts the training rows numbers the rows, whatever the others hold, and the reverse."""
+    train = [True, False, True, True, False, True]
+    assert learnt(["1", "x", "3", "4", "77", "6"], train)[0] is None
+    assert learnt(["1", "2", "3", "4", "5", "7"], train)[0] is not None
+    assert learnt(["7", "3", "9", "4", "9", "5"], train, name="id")[0] is None
 
 
 def test_numbers_and_many_texts_are_categories():

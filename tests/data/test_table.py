@@ -90,7 +90,8 @@ def test_only_training_rows_are_learnt_from(path, tmp_path):
     train = set(first.train.rows.tolist())
     texts = path.read_text()
     frame = pl.read_csv(path, infer_schema=False)
-    for name, value in {"age": "999", "fare": "", "町": "名古屋", "joined": "1999-12-31"}.items():
+    changes = {"PassengerId": "7", "age": "999", "fare": "", "町": "名古屋", "joined": "1999-12-31"}
+    for name, value in (changes | {"cost": "unknown", "member": "maybe"}).items():
         frame = frame.with_columns(
             pl.Series(name, [v if i in train else value for i, v in enumerate(frame[name].to_list())])
         )
@@ -120,6 +121,7 @@ def test_larger_than_memory_is_the_same_to_the_bit(path, tmp_path, monkeypatch):
             assert torch.equal(known(inside.input_shift), known(outside.input_shift))
             assert torch.equal(known(inside.input_scale), known(outside.input_scale))
         new = read_new(outside.preparation, str(file), targets=False)
+        assert not new.inputs.resident
         assert torch.equal(new.inputs.gather(outside.test.rows), whole(outside.test))
 
 

@@ -78,7 +78,7 @@ def test_empty_lines_are_skipped_and_rows_still_counted(write, tmp_path, monkeyp
 
 
 def test_a_tail_of_empty_cells_is_kept_where_rows_are_asked_for(write, tmp_path, monkeypatch):
-    """With `empty_tail` each line with a separator is a row, a blank line is none; else a note counts them."""
+    """With `empty_tail` a line with a separator is a row, a blank line is none; else a note counts them."""
     path = write("a,b\n1,2\n,\n\n3,4\n,\n\n,\n\n")
     for bound in (1 << 30, 1):
         monkeypatch.setenv("STEPWELL_CACHE", str(tmp_path))

@@ -9,8 +9,8 @@ A learnt column is a JSON mapping with `name`, `kind` and what its kind needs:
                       all others if `other`, then one for missing if `missing`
 
 A category that training did not have is 1 in `other` where there is such a column, else it is 0 in
-all of them. Everything is learnt from the training rows; only the spellings for "no value" that a
-column of numbers has (`strays`) and the format of its dates are read off the whole file.
+all of them. Everything is learnt from the training rows, the spellings for "no value" that a column of
+numbers has (`strays`) and the format of its dates too.
 """
 
 from __future__ import annotations
@@ -184,12 +184,12 @@ def parse(column: Column, values: pl.Series) -> pl.Series:
     return numbers(text, column["style"])
 
 
-def misfit(column: Column, values: pl.Series, parsed: pl.Series) -> int | None:
-    """Returns the index of the first value that is neither missing nor of the column's kind."""
+def misfits(column: Column, values: pl.Series, parsed: pl.Series) -> pl.Series:
+    """Returns (N,) booleans: which values are neither missing nor of the column's kind."""
     wrong = values.is_not_null() & parsed.is_null()
     if column["strays"]:
         wrong &= ~values.cast(pl.String).is_in(column["strays"])
-    return wrong.arg_max() if wrong.any() else None
+    return wrong
 
 
 def learn(
@@ -199,6 +199,7 @@ def learn(
 
     raw: (N,) the whole column; train: (N,) booleans; row: index → row in the file, for messages.
     separator: the text file's, which tells how it may write numbers; None for Parquet.
+    Values outside the training rows change nothing but the notes, which say what is no value there.
     """
     values = simplified(raw)
     if values is None:
@@ -207,7 +208,7 @@ def learn(
     if present.is_empty():
         return None, [f"column {name!r} is left out: it is empty in every training row."]
     if values.dtype == pl.String:
-        column, notes = _kind_of_text(name, values, present, separator)
+        column, notes = _kind_of_text(name, present, separator)
     else:
         kind = {pl.Float64: "number", pl.Boolean: "boolean"}.get(values.dtype.base_type(), "date")
         column, notes = {"name": name, "kind": kind, "style": ".", "format": None, "strays": []}, []
@@ -215,14 +216,18 @@ def learn(
         more, why = _learn_category(name, values.filter(train))
     else:
         parsed = parse(column, values)
-        _refuse(column, values, parsed, row, path)
+        _refuse(column, values, parsed, row, path, unseen_missing=True)
+        wrong = values.filter(misfits(column, values, parsed))
+        if len(wrong):
+            notes.append(
+                f"column {name!r}: {len(wrong)} of the validation and test rows' values, such as"
+                f" {_short(wrong[0])}, are taken as missing: the training rows have {column['kind']}s."
+            )
         more, why = (_learn_date if column["kind"] == "date" else _learn_number)(name, parsed, train)
     return (None, why) if more is None else (column | more, notes + why)
 
 
-def _kind_of_text(
-    name: str, values: pl.Series, present: pl.Series, separator: str | None
-) -> tuple[Column, list[str]]:
+def _kind_of_text(name: str, present: pl.Series, separator: str | None) -> tuple[Column, list[str]]:
     counts = present.value_counts(name="n").sort(["n", present.name], descending=[True, False])
     text, weight = counts[present.name], counts["n"]
     total = len(present)
@@ -255,8 +260,7 @@ def _kind_of_text(
         candidate = column | {"kind": "date", "format": form}
         if twin:
             notes.append(f"column {name!r}: the month is taken to stand first in dates such as {text[0]!r}.")
-    whole = values.drop_nulls().unique()
-    strays = sorted(whole.filter(parse(candidate, whole).is_null()).to_list())
+    strays = sorted(text.filter(parse(candidate, text).is_null()).to_list())
     if part < 1 and (len(strays) > MOST_STRAYS or candidate["kind"] == "boolean"):
         notes.append(
             f"column {name!r} is read as categories, since {len(strays)} of its different texts are no"
@@ -317,7 +321,7 @@ def _learn_number(name: str, parsed: pl.Series, train: pl.Series) -> tuple[Colum
     least, most = float(present.min()), float(present.max())  # type: ignore[arg-type]
     if least == most and not missing:
         return None, [f"column {name!r} is left out: it is {least:g} in every training row."]
-    if _is_row_number(name, parsed):
+    if _is_row_number(name, own, train.arg_true()):
         return None, [f"column {name!r} is left out: it only numbers the rows."]
     fill = float(present.median())  # type: ignore[arg-type]
     # float32 has 24 bits: of 1700000000 ± 10 seconds nothing would be left. The median is subtracted
@@ -326,10 +330,11 @@ def _learn_number(name: str, parsed: pl.Series, train: pl.Series) -> tuple[Colum
     return {"fill": fill, "indicator": missing, "offset": fill if coarse and least != most else 0.0}, []
 
 
-def _is_row_number(name: str, parsed: pl.Series) -> bool:
+def _is_row_number(name: str, parsed: pl.Series, rows: pl.Series) -> bool:
+    """rows: index in the file of each value."""
     if parsed.null_count() or len(parsed) < 3 or not bool((parsed == parsed.floor()).all()):
         return False
-    counts_up = bool((parsed.diff().drop_nulls() == 1).all()) and parsed[0] in (0, 1)
+    counts_up = any(bool((parsed == rows + first).all()) for first in (0, 1))
     called_id = re.search(r"(?i:(^|[\W_])id|^index|^unnamed: 0)$|[a-z]I[dD]$", name) is not None
     return counts_up or (called_id and parsed.n_unique() == len(parsed))
 
@@ -349,11 +354,14 @@ def _learn_date(name: str, parsed: pl.Series, train: pl.Series) -> tuple[Column 
     return {"fill": fill, "indicator": missing, "reference": int(moments[0]), "parts": parts}, []
 
 
-def _refuse(column: Column, values: pl.Series, parsed: pl.Series, row: Row, path: str = "") -> None:
-    """Raises UserError at the first value that does not fit the column, or is infinite."""
+def _refuse(
+    column: Column, values: pl.Series, parsed: pl.Series, row: Row, path: str, unseen_missing: bool
+) -> None:
+    """Raises UserError at the first value that is infinite or, unless `unseen_missing`, does not fit."""
     name, place = column["name"], f"{path}, " if path else ""
-    wrong = misfit(column, values, parsed)
-    if wrong is not None:
+    misfit = misfits(column, values, parsed)
+    if misfit.any() and not unseen_missing:
+        wrong = int(misfit.arg_max())  # type: ignore[arg-type]
         what = {"number": "a number", "date": "a date", "boolean": "true or false"}[column["kind"]]
         like = (
             f" like those before ({column['format']})"
@@ -390,15 +398,21 @@ def feature_names(column: Column) -> list[str]:
     return names + ([f"{name} (missing)"] if column["indicator"] else [])
 
 
-def features(column: Column, raw: pl.Series, row: Row, path: str = "") -> np.ndarray:
-    """Returns (N, len(feature_names(column))) float32, row by row: batches give what the whole gives."""
+def features(
+    column: Column, raw: pl.Series, row: Row, path: str = "", unseen_missing: bool = False
+) -> np.ndarray:
+    """Returns (N, len(feature_names(column))) float32, row by row: batches give what the whole gives.
+
+    unseen_missing: take a text among numbers (dates) that the training rows did not have as missing, as
+    in the training file's other rows, where `learn` has a note of it; else UserError with its row.
+    """
     values = simplified(raw)
     if values is None:
         raise UserError(f"{path}: column {column['name']!r} has lists or bytes instead of single values.")
     parsed = parse(column, values)
     if column["kind"] == "category":
         return _one_hot(column, parsed)
-    _refuse(column, values, parsed, row, path)
+    _refuse(column, values, parsed, row, path, unseen_missing)
     missing = parsed.is_null().to_numpy()
     if column["kind"] == "date":
         filled = parsed.cast(pl.Int64).fill_null(column["fill"])

@@ -89,12 +89,12 @@ def load(config: TableData) -> DataSet:
     preparation = {"source": "table", "columns": learnt, "features": features, "target": memory}
 
     rows = [torch.from_numpy(part) for part in index]
-    if max(table.bytes, 4 * table.rows * len(features)) > tablefile.IN_MEMORY_BYTES:
-        values = _on_disk(table, learnt)
+    if _is_large(table, learnt):
+        values = _on_disk(table, learnt, "features", unseen_missing=True)
         inputs = [RowsOnDisk(values, part) for part in rows]
         why.append(f"the table is larger than memory, so its features are read from {cache_folder()}.")
     else:
-        values = torch.from_numpy(np.concatenate(list(_blocks(table, learnt))))
+        values = torch.from_numpy(np.concatenate(list(_blocks(table, learnt, unseen_missing=True))))
         inputs = [TensorInputs(values[part]) for part in rows]
     train, validation, test = (Part(x, goal[part], part) for x, part in zip(inputs, rows, strict=True))
     shift, scale = streamed_standardization(batches(train.inputs), (0,))
@@ -139,7 +139,12 @@ def read_new(preparation: dict[str, Any], path: str, targets: bool) -> NewData:
     if targets:
         table.require(memory["names"], "evaluation needs the target; predict does without.")
         goal = read_targets(table, table.read(memory["names"]), memory)
-    inputs = TensorInputs(torch.from_numpy(np.concatenate(list(_blocks(table, learnt)))))
+    if _is_large(table, learnt):
+        values = _on_disk(table, learnt, "new features", unseen_missing=False)
+        inputs = RowsOnDisk(values, torch.arange(table.rows))
+    else:
+        blocks = _blocks(table, learnt, unseen_missing=False)
+        inputs = TensorInputs(torch.from_numpy(np.concatenate(list(blocks))))
     return NewData(inputs, table.read(table.names), goal)
 
 
@@ -162,12 +167,18 @@ def _learn(table: TableFile, names: list[str], train: np.ndarray) -> tuple[list[
     return learnt, notes
 
 
-def _blocks(table: TableFile, learnt: list[columns.Column]) -> Iterator[np.ndarray]:
+def _is_large(table: TableFile, learnt: list[columns.Column]) -> bool:
+    """Whether the table, as a file or as float32 features, is to stay on disk."""
+    width = sum(len(columns.feature_names(column)) for column in learnt)
+    return max(table.bytes, 4 * table.rows * width) > tablefile.IN_MEMORY_BYTES
+
+
+def _blocks(table: TableFile, learnt: list[columns.Column], unseen_missing: bool) -> Iterator[np.ndarray]:
     """Yields (B, features) float32, batch by batch in the file's order."""
     start = 0
     for frame in table.batches([c["name"] for c in learnt]):
         row = _counted_from(table, start)
-        blocks = [columns.features(c, frame[c["name"]], row, str(table.path)) for c in learnt]
+        blocks = [columns.features(c, frame[c["name"]], row, str(table.path), unseen_missing) for c in learnt]
         yield np.concatenate(blocks, axis=1)
         start += len(frame)
 
@@ -176,7 +187,7 @@ def _counted_from(table: TableFile, start: int) -> columns.Row:
     return lambda i: table.file_row(start + i)
 
 
-def _on_disk(table: TableFile, learnt: list[columns.Column]) -> torch.Tensor:
+def _on_disk(table: TableFile, learnt: list[columns.Column], part: str, unseen_missing: bool) -> torch.Tensor:
     """Returns the features (N, F) as a map of a .npy file in the cache, which is written the first time."""
     width = sum(len(columns.feature_names(column)) for column in learnt)
 
@@ -185,9 +196,9 @@ def _on_disk(table: TableFile, learnt: list[columns.Column]) -> torch.Tensor:
         with to.open("wb") as file:
             about = {"descr": "<f4", "fortran_order": False, "shape": (table.rows, width)}
             np.lib.format.write_array_header_1_0(file, about)
-            for block in _blocks(table, learnt):
+            for block in _blocks(table, learnt, unseen_missing):
                 file.write(block.tobytes())
 
-    file = cached(str(table.path), ".npy", write, part="features", key=json.dumps(learnt))
+    file = cached(str(table.path), ".npy", write, part=part, key=json.dumps([table.rows, learnt]))
     # mode "c" (copy on write), since torch warns of memory that cannot be written to.
     return torch.from_numpy(np.load(file, mmap_mode="c", allow_pickle=False))

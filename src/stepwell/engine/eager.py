@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch._utils import _flatten_dense_tensors
 
+from stepwell.errors import UserError
 from stepwell.rules import Rule
 
 # Tensors up to this size are laid behind one another: below it a kernel's launch costs more than
@@ -36,15 +37,44 @@ class Eager:
     """Runs `rule` on a fixed list of parameters, all with the same hyperparameters.
 
     `state[i]` holds the state tensors of parameter i by name, and `steps[i]` the number of updates
-    it has had. A parameter whose gradient is None is left alone, as in torch.
+    it has had. A parameter whose gradient is None is left alone, as in torch. Parameters may be moved
+    between steps (`p.data = …`, `model.to(…)`): the state then follows them to their dtype and device.
     """
 
     def __init__(self, rule: Rule, parameters: Sequence[Tensor]) -> None:
         self.rule = rule
         self.parameters = list(parameters)
         self.steps = [0] * len(self.parameters)
+        self._build()
+        self._look()
+
+    def _build(self) -> None:
         self.state: list[dict[str, Tensor]] = [{} for _ in self.parameters]
-        self._blocks = [_Block(self, members) for members in _group(rule, self.parameters)]
+        self._blocks = [_Block(self, members) for members in _group(self.rule, self.parameters)]
+
+    def _look(self) -> None:
+        """Notes where the parameters lie; held, so that no other storage can come by these addresses."""
+        self._seen = [p.detach() for p in self.parameters]
+        self._places = [p.data_ptr() for p in self.parameters]
+
+    def _follow(self) -> None:
+        """Takes the parameters where they lie now, and the state to their dtype and device."""
+        for i, (p, seen) in enumerate(zip(self.parameters, self._seen, strict=True)):
+            if self.rule.state and p.shape != seen.shape:
+                raise UserError(
+                    f"parameter {i} of its group had shape {tuple(seen.shape)} and now has {tuple(p.shape)}, "
+                    "which its optimizer's state does not fit: make a new optimizer"
+                )
+        if all(map(_alike, self.parameters, self._seen)):
+            for block in self._blocks:
+                block.place()  # the state's tensors stay, since others may hold them
+        else:
+            before = self.state
+            self._build()
+            for new, old in zip(self.state, before, strict=True):
+                for name, value in old.items():
+                    new[name].copy_(value)
+        self._look()
 
     @torch.no_grad()
     def step(self, hyperparameters: dict[str, float], l2: float = 0.0, decay: float = 0.0) -> Tensor | None:
@@ -54,6 +84,8 @@ class Eager:
         (decoupled, Loshchilov & Hutter 2019). Returns the norm of the gradients as they came, a
         tensor on their device, or None where there was no gradient.
         """
+        if [p.data_ptr() for p in self.parameters] != self._places:
+            self._follow()
         return total_norm([block.step(hyperparameters, l2, decay) for block in self._blocks])
 
 
@@ -75,7 +107,7 @@ class _Block:
         self.shapes = [p.shape for p in self.parameters]
         self.alone = len(members) == 1
         first = self.parameters[0]
-        self.weights = first.detach() if self.alone else _packed(self.parameters)
+        self.place()
         self.state = []
         for name in engine.rule.state:
             if self.alone:
@@ -87,6 +119,10 @@ class _Block:
             self.state.append(block)
             for i, part in zip(members, parts, strict=True):
                 engine.state[i][name] = part
+
+    def place(self) -> None:
+        """Views the members as one tensor where they lie, if they lie behind one another."""
+        self.weights = self.parameters[0].detach() if self.alone else _packed(self.parameters)
 
     def step(self, hyperparameters: dict[str, float], l2: float, decay: float) -> Tensor | None:
         engine = self.engine
@@ -149,6 +185,10 @@ def _group(rule: Rule, parameters: Sequence[Tensor]) -> list[list[int]]:
             together = False
         groups.setdefault((p.dtype, p.device) if together else i, []).append(i)
     return list(groups.values())
+
+
+def _alike(a: Tensor, b: Tensor) -> bool:
+    return a.dtype == b.dtype and a.device == b.device and a.shape == b.shape
 
 
 def _packed(parameters: Sequence[Tensor]) -> Tensor | None:

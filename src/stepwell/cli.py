@@ -17,7 +17,7 @@ from stepwell.errors import Diverged, Interrupted, UserError
 
 app = typer.Typer(
     name="stepwell",
-    help="Trains neural networks, tells why a run is not better, and proves which change helps.",
+    help="Trains neural networks from a short recipe and shows in one page how it went.",
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode=None,
@@ -289,7 +289,7 @@ def _print_result(result: dict[str, Any]) -> None:
     seconds, data = result["seconds"], result["data"]
     print(
         f"Trained {result['parameters']:,} weights on {data['train']:,} samples of {data['name']}: "
-        f"{result['updates']:,} updates, {result['epochs']:.3g} epochs, {seconds:.1f} s."
+        f"{_counted(result['updates'], 'update')}, {_counted(result['epochs'], 'epoch')}, {seconds:.1f} s."
     )
     if result["test"]:
         print(f"On {data['test']:,} test samples, with 95 % intervals:")
@@ -298,6 +298,11 @@ def _print_result(result: dict[str, Any]) -> None:
         print(f"There is no test part; on {data['validation']:,} validation samples:")
         _print_metrics({name: {"value": value} for name, value in result["validation"].items()})
     print(f"Report: {result['report']}")
+
+
+def _counted(count: float, noun: str) -> str:
+    shown = f"{count:,}" if isinstance(count, int) else f"{count:.3g}"
+    return f"{shown} {noun}{'' if count == 1 else 's'}"
 
 
 def _print_metrics(test: dict[str, Any]) -> None:

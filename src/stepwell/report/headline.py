@@ -48,7 +48,12 @@ def headline(run: RunFolder) -> Headline:
     rows = run.rows.get("validation", [])
     last = {k: Estimate(v) for k, raw in (rows[-1] if rows else {}).items() if (v := number(raw)) is not None}
     key = _chosen(run, [k for k in last if k not in ("update", "epoch")])
-    not_tested = "There is no test result: the run has not come to its end."
+    ended = run.result.get("status") == "finished"
+    not_tested = (
+        "There is no test result: the data has no test part (data.test)."
+        if ended
+        else "There is no test result: the run has not come to its end."
+    )
     if key:
         at = f"at update {int(last['update'].value):,}" if "update" in last else "so far"
         shown = metric(key)

@@ -11,6 +11,7 @@ from stepwell.report.run_folder import LayerHistory, RunFolder
 from stepwell.report.wording import elide_middle, power_of_ten, significant
 
 MAX_COLUMNS = 300
+MAX_DECADES = 4  # of colour below the median
 MAX_LABELS = 40
 
 
@@ -50,7 +51,9 @@ def _heat_map(
         return None
     z = np.full(means.shape, np.nan)
     z[positive] = np.log10(means[positive])
-    low, high = float(np.nanmin(z)), float(np.nanmax(z))
+    # A schedule that ends at rate 0 makes the last updates vanish: they must not take all the colours.
+    low = float(max(np.nanmin(z), np.nanmedian(z) - MAX_DECADES))
+    high = float(np.nanmax(z))
     decades = range(math.ceil(low), math.floor(high) + 1, max(1, math.ceil((high - low) / 8)))
     between = np.linspace(low, high, 3).tolist()
     names = layers.names
@@ -68,6 +71,8 @@ def _heat_map(
                 "z": [rounded(row, 4) for row in z.T],
                 "customdata": [rounded(row, 4) for row in means.T],
                 "colorscale": "Cividis",
+                "zmin": low,
+                "zmax": max(high, low + 1e-6),
                 "hovertemplate": "%{y}<br>update %{x:,}<br>"
                 + quantity
                 + " = %{customdata:.3~g}<extra></extra>",

@@ -295,7 +295,7 @@ def _picture(entry: dict[str, Any]) -> str:
 
 
 def _snippet(entry: dict[str, Any]) -> str:
-    facts = [f"row {plain(entry['row'])}"] if "row" in entry else []
+    facts = [f"from character {plain(entry['row'])}"] if "row" in entry else []
     facts += [f"{name} {value}" for name, value, _ in _verdict(entry)]
     caption = f'<p class="caption">{text(" · ".join(facts))}</p>'
     return f'<li class="panel">{caption}<pre>{text(entry.get("text"))}</pre></li>'

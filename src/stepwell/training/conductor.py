@@ -184,8 +184,6 @@ class Conductor:
                     run.best_weights = {name: value.clone() for name, value in run.weights().items()}
         # Evaluating is not training: its time must not lower the speed that is shown.
         self._clock, self._clock_update = time.monotonic(), run.update
-        if self.progress is not None:
-            self.progress.evaluated()
 
     def save(self) -> None:
         """Writes a checkpoint, unless this very update has one."""
@@ -214,7 +212,8 @@ class Conductor:
         text = [place]
         if "loss" in latest:
             text.append(f"loss {latest['loss']:.4g}")
-        for name, value in list(latest.get("validation", {}).items())[:2]:
+        if "validation" in latest:  # the task's first metric, else the loss
+            name, value = list(latest["validation"].items())[:2][-1]
             text.append(f"validation {name.replace('_', ' ')} {value:.4g}")
         return {"fraction": run.fraction, "text": " · ".join(text)}
 

@@ -32,7 +32,7 @@ def export(run: str | Path, out: str | Path) -> dict[str, Any]:
     if path.suffix == ".onnx":
         missing = [name for name in ("onnx", "onnxscript", "onnxruntime") if find_spec(name) is None]
         if missing:
-            raise UserError(f"ONNX needs the package {missing[0]}: pip install 'stepwell[onnx]'")
+            raise UserError(f"ONNX needs the package {missing[0]}: pip install onnx onnxscript onnxruntime")
     model = trained(run)
     if path.suffix == ".safetensors":
         about = {"classes": model.classes, "targets": model.targets, "preparation": model.preparation}

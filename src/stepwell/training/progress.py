@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-import time
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -11,33 +11,30 @@ LINE_SECONDS = 5.0  # between plain lines
 
 
 class Progress:
-    """Draws what `state` returns, {"fraction", "text"}, at most 4 times a second by a thread of its own.
+    """Draws what `state` returns, {"fraction", "text"}: a bar 4 times a second, or a line every 5 seconds.
 
-    The training loop does nothing for it: the drawing thread reads the run's counters.
+    The training loop does nothing for it: a thread of its own reads the run's counters.
     """
 
     def __init__(self, state: Callable[[], dict[str, Any]], quiet: bool) -> None:
-        self._state, self._bar = state, None
-        self.quiet = quiet
-        self._last_line = time.monotonic()
-        if not quiet and _has_screen():
-            self._bar = _bar(state)
+        self._state, self.quiet = state, quiet
+        self._bar = _bar(state) if not quiet and _has_screen() else None
+        self._ended = threading.Event()
+        self._lines = threading.Thread(target=self._write_lines, name="stepwell-progress", daemon=True)
 
     def __enter__(self) -> Progress:
         if self._bar is not None:
             self._bar.start()
+        elif not self.quiet:
+            self._lines.start()
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._ended.set()
         if self._bar is not None:
             self._bar.stop()
-
-    def evaluated(self) -> None:
-        """Called after an evaluation: where there is no bar, a plain line from time to time."""
-        if not self.quiet and self._bar is None and time.monotonic() - self._last_line >= LINE_SECONDS:
-            self._last_line = time.monotonic()
-            state = self._state()
-            print(f"{state['fraction']:4.0%}  {state['text']}", file=sys.stderr, flush=True)
+        elif not self.quiet:
+            self._lines.join()
 
     def say(self, message: str) -> None:
         """A line that stays."""
@@ -48,6 +45,11 @@ class Progress:
         else:
             print(message, file=sys.stderr, flush=True)
 
+    def _write_lines(self) -> None:
+        while not self._ended.wait(LINE_SECONDS):
+            state = self._state()
+            self.say(f"{state['fraction']:4.0%}  {state['text']}")
+
 
 def _has_screen() -> bool:
     return sys.stderr.isatty() or "ipykernel" in sys.modules
@@ -57,6 +59,7 @@ def _bar(state: Callable[[], dict[str, Any]]) -> Any:
     """A rich progress bar whose drawing thread asks `state` for what to show."""
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+    from rich.table import Column
 
     class Bar(Progress):
         def get_renderables(self) -> Any:
@@ -66,10 +69,11 @@ def _bar(state: Callable[[], dict[str, Any]]) -> Any:
             yield from super().get_renderables()
 
     bar = Bar(
-        BarColumn(bar_width=30),
-        TaskProgressColumn(),
-        TimeRemainingColumn(),
-        TextColumn("{task.fields[text]}"),
+        BarColumn(20, table_column=Column(min_width=20)),
+        TaskProgressColumn(table_column=Column(min_width=4, no_wrap=True)),
+        TimeRemainingColumn(table_column=Column(min_width=7, no_wrap=True)),
+        # In a narrow terminal the text is cut, not the bar.
+        TextColumn("{task.fields[text]}", table_column=Column(no_wrap=True, overflow="ellipsis")),
         console=Console(stderr=True),
         refresh_per_second=4,
         transient=True,

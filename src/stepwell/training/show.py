@@ -29,7 +29,7 @@ def shower(data: DataSet, part: Part, path: str) -> Show:
         if data.preparation["source"] == "table":
             row = int(part.rows[position])
             values = table().lazy.slice(row, 1).collect().row(0, named=True)
-            return {"values": {k: _cell(v) for k, v in values.items()}, "file_row": table().file_row(row)}
+            return {"values": {k: _cell(v) for k, v in values.items()}, "row": table().file_row(row)}
         x, y = part.gather(torch.tensor([position]))
         if data.kind == "image":
             files = getattr(part.inputs, "files", None)

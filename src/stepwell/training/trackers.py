@@ -90,7 +90,7 @@ def require_installed(names: Sequence[str]) -> None:
     """Refuses a tracker whose package is missing, before anything is trained."""
     for name in names:
         if find_spec(name) is None:
-            raise UserError(f"training.track={name}: the package is missing; pip install 'stepwell[{name}]'")
+            raise UserError(f"training.track={name}: the package is missing; pip install {name}")
 
 
 def start(names: Sequence[str], folder: Path, recipe: dict[str, Any]) -> list[Tracker]:

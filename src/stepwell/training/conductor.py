@@ -211,10 +211,10 @@ class Conductor:
         place = f"epoch {run.epoch:.1f}" if run.updates_per_epoch > 1 else f"update {run.update}"
         text = [place]
         if "loss" in latest:
-            text.append(f"loss {latest['loss']:.4g}")
+            text.append(f"loss {latest['loss']:.3g}")
         if "validation" in latest:  # the task's first metric, else the loss
             name, value = list(latest["validation"].items())[:2][-1]
-            text.append(f"validation {name.replace('_', ' ')} {value:.4g}")
+            text.append(f"val. {name.replace('_', ' ')} {value:.3g}")
         return {"fraction": run.fraction, "text": " · ".join(text)}
 
     def _write(self, row: dict) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import defaultdict
 from collections.abc import Callable, Iterable
 from typing import Any, ClassVar
 
@@ -18,24 +19,57 @@ class RuleOptimizer(torch.optim.Optimizer):
     """Runs a rule as a `torch.optim.Optimizer`: parameter groups, hooks and `state_dict` are torch's.
 
     `gradient_norm` is the norm of all gradients at the last step, a tensor on their device, so that
-    reading it is the caller's choice of when to wait. `state[p]` holds `step` and the rule's state.
+    reading it is the caller's choice of when to wait. `state[p]` holds `step` and the rule's state
+    once p had an update, as in torch: the state's tensors are the engine's own, `step` is for reading.
     """
 
     def __init__(self, rule: Rule, params: Iterable[Any], defaults: dict[str, Any]) -> None:
         self.rule = rule
         self.gradient_norm: Tensor | None = None
-        self._engines: dict[int, Eager] = {}
+        self._forget()
         super().__init__(params, {**self.torch_arguments, **defaults})
 
     # torch's further arguments at the values that mean "plain": carried in the groups so that torch
     # can load our state, and refused at any other value when torch's state is loaded here.
     torch_arguments: ClassVar[dict[str, Any]] = {}
 
+    def _forget(self) -> None:
+        """Drops what is made anew from the groups and the state when first needed."""
+        self._engines: dict[int, Eager] = {}
+        self._shown: dict[int, list[int]] = {}  # the steps of each engine that `state` last told
+        self._checked: dict[tuple[int, str], Any] = {}  # the hyperparameters that were last found right
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**super().__getstate__(), "state": self.state, "rule": self.rule}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.gradient_norm = None
+        self._forget()
+        super().__setstate__(state)
+
+    @property
+    def state(self) -> defaultdict[Tensor, dict[str, Any]]:  # type: ignore[override]
+        """Each parameter's `step` and state, told when asked, so that an update need not write it."""
+        told = self.__dict__["state"]
+        for number, engine in self._engines.items():
+            if self._shown.get(number) != engine.steps:
+                self._shown[number] = list(engine.steps)
+                for p, step, values in zip(engine.parameters, engine.steps, engine.state, strict=True):
+                    if step:
+                        told[p] = {"step": torch.tensor(float(step)), **values}
+                    else:
+                        told.pop(p, None)  # no update, no state, as in torch
+        return told
+
+    @state.setter
+    def state(self, value: defaultdict[Tensor, dict[str, Any]]) -> None:
+        self._forget()
+        self.__dict__["state"] = value
+
     def add_param_group(self, param_group: dict[str, Any]) -> None:
+        if isinstance(param_group, dict):
+            _check_group({**self.defaults, **param_group})
         super().add_param_group(param_group)
-        for key, value in self.param_groups[-1].items():
-            if key in RANGES:
-                _check(key, value)
 
     def hyperparameters(self, group: int = 0) -> dict[str, float]:
         """Today's values of a group's hyperparameters, by their names in the rule's formula."""
@@ -55,11 +89,23 @@ class RuleOptimizer(torch.optim.Optimizer):
 
     def update(self) -> None:
         """`step` without what torch wraps around it (its hooks and a profiler's record): 20 µs less."""
+        self._check_changes()
+        self._shown.clear()
         norms = []
         for number, group in enumerate(self.param_groups):
             engine = self._engines.get(number) or self._engine(number)
             norms.append(engine.step(self.hyperparameters(number), group["weight_decay"], group["decay"]))
         self.gradient_norm = total_norm(norms)
+
+    def _check_changes(self) -> None:
+        """Checks the hyperparameters that are not those of the last update, before any weight is changed."""
+        checked = self._checked
+        for number, group in enumerate(self.param_groups):
+            for name in RANGES:
+                if name in group and checked.get((number, name)) != (value := group[name]):
+                    _check(name, value)
+                    # A list can be changed in place: as a tuple it is never equal, and checked each time.
+                    checked[number, name] = tuple(value) if isinstance(value, list) else value
 
     def zero_grad(self, set_to_none: bool = True) -> None:
         """As torch's, without its profiler's record."""
@@ -74,12 +120,17 @@ class RuleOptimizer(torch.optim.Optimizer):
         if number not in self._engines:
             engine = Eager(self.rule, self.param_groups[number]["params"])
             for i, p in enumerate(engine.parameters):
-                for name, value in self.state.get(p, {}).items():
-                    if name == "step":
-                        engine.steps[i] = int(value)
-                    else:
-                        engine.state[i][name].copy_(value)
-                self.state[p] = {}
+                values = {name: v for name, v in self.state.get(p, {}).items() if v is not None}
+                if values:
+                    if values.keys() - {"step"} != engine.state[i].keys():
+                        raise UserError(
+                            f"this state has {', '.join(values)}, which is not that of {self.rule.name}: "
+                            "load the state of the same optimizer"
+                        )
+                    # torch's momentum counts no steps: that there is state says that there was one.
+                    engine.steps[i] = int(values.get("step", 1))
+                    for name, value in engine.state[i].items():
+                        value.copy_(values[name])
             self._engines[number] = engine
         return self._engines[number]
 
@@ -87,30 +138,30 @@ class RuleOptimizer(torch.optim.Optimizer):
         """The engines, one a parameter group, with each parameter's state tensors."""
         return [self._engine(number) for number in range(len(self.param_groups))]
 
-    def state_dict(self) -> dict[str, Any]:
-        for engine in self.engines():
-            for i, p in enumerate(engine.parameters):
-                # A parameter that had no update has no state in torch either.
-                step = {"step": torch.tensor(float(engine.steps[i]))}
-                self.state[p] = {**step, **engine.state[i]} if engine.steps[i] else {}
-        return super().state_dict()
-
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         for group in state_dict["param_groups"]:
             for key, plain in self.torch_arguments.items():
                 if key in CHANGES_THE_RULE and group.get(key, plain) != plain:
                     raise UserError(f"this state was made with {key}={group[key]!r}, which is another rule")
+            _check_group(group)
         super().load_state_dict(state_dict)
         for group in self.param_groups:
             for key, value in self.defaults.items():
                 group.setdefault(key, value)
-        self._engines.clear()
+
+
+def _check_group(group: dict[str, Any]) -> None:
+    for name in RANGES:
+        if name in group:
+            _check(name, group[name])
 
 
 def _check(name: str, value: Any) -> None:
     """Refuses a hyperparameter that would spoil the weights without a word."""
-    values = value if name == "betas" and isinstance(value, (tuple, list)) else (value,)
     low, high = RANGES[name]
+    if type(value) is float and low <= value < high and name != "betas":
+        return  # the common case, once an update
+    values = value if name == "betas" and isinstance(value, (tuple, list)) else (value,)
     right = len(values) == (2 if name == "betas" else 1) and all(
         isinstance(v, (int, float)) and not isinstance(v, bool) and math.isfinite(v) and low <= v < high
         for v in values

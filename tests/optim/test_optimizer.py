@@ -1,0 +1,153 @@
+"""The optimizer behaves as torch's does between its steps: copies, state, groups, wrong values."""
+
+import copy
+import math
+
+import pytest
+import torch
+from torch import nn
+
+import stepwell.optim as ours
+from stepwell.engine.eager import pack
+from stepwell.errors import UserError
+
+MAKES = {
+    "sgd": lambda p: ours.SGD(p, lr=0.1),
+    "momentum": lambda p: ours.SGD(p, lr=0.1, momentum=0.9),
+    "displacement": lambda p: ours.MomentumDisplacement(p, lr=0.1),
+    "adam": lambda p: ours.Adam(p, lr=0.01),
+}
+
+
+def problem():
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(4, 6), nn.Tanh(), nn.Linear(6, 2)).double()
+
+
+def train(net, optimizer, start, end):
+    for k in range(start, end):
+        x = torch.linspace(-1, 1, 20, dtype=torch.float64).view(5, 4) * math.cos(k)
+        optimizer.zero_grad()
+        (net(x) - x[:, :2].sin()).square().mean().backward()
+        optimizer.step()
+    return torch.cat([p.detach().reshape(-1) for p in net.parameters()])
+
+
+@pytest.mark.parametrize("make", MAKES.values(), ids=MAKES)
+@pytest.mark.parametrize("before", [0, 5])
+def test_a_deep_copy_goes_on_identically_and_on_its_own(make, before):
+    """(model, optimizer) copied in mid-run: copy and original end at the uninterrupted run's weights."""
+    whole, net = problem(), problem()
+    pack(net.parameters())
+    optimizer = make(net.parameters())
+    train(net, optimizer, 0, before)
+    net2, optimizer2 = copy.deepcopy((net, optimizer))
+    expected = train(whole, make(whole.parameters()), 0, 10)
+    torch.testing.assert_close(train(net2, optimizer2, before, 10), expected, rtol=1e-12, atol=1e-13)
+    torch.testing.assert_close(train(net, optimizer, before, 10), expected, rtol=1e-12, atol=1e-13)
+
+
+def test_state_is_torchs_after_each_step():
+    """state[p] is empty before the first step, then has torch's keys and values; step keeps counting."""
+    a, b = problem(), problem()
+    one, two = ours.Adam(a.parameters()), torch.optim.Adam(b.parameters())
+    assert not one.state
+    for k in range(3):
+        train(a, one, k, k + 1)
+        train(b, two, k, k + 1)
+        for p, q in zip(a.parameters(), b.parameters(), strict=True):
+            torch.testing.assert_close(one.state[p], two.state[q], rtol=1e-12, atol=1e-15)
+
+
+def test_state_is_the_engines_own_and_can_be_replaced():
+    """Writing to a state tensor, and putting in an empty state, act on the next step as in torch."""
+    a, b = problem(), problem()
+    one, two = ours.Adam(a.parameters()), torch.optim.Adam(b.parameters())
+    for net, optimizer in ((a, one), (b, two)):
+        train(net, optimizer, 0, 3)
+        for p in net.parameters():
+            optimizer.state[p]["exp_avg"].zero_()
+        train(net, optimizer, 3, 6)
+        optimizer.state = type(optimizer.state)(dict)
+    torch.testing.assert_close(train(a, one, 6, 9), train(b, two, 6, 9), rtol=1e-12, atol=1e-13)
+
+
+def test_a_group_added_after_steps_is_torchs():
+    """A parameter group added in mid-run starts its own count, and a copy and its state have both."""
+    ends = []
+    for make in (ours.Adam, torch.optim.Adam):
+        net = problem()
+        optimizer = make(net[0].parameters(), lr=0.01)
+        train(net, optimizer, 0, 4)
+        optimizer.add_param_group({"params": net[2].parameters(), "lr": 0.1})
+        train(net, optimizer, 4, 8)
+        assert [int(s["step"]) for s in optimizer.state.values()] == [8, 8, 4, 4]
+        net, optimizer = copy.deepcopy((net, optimizer))
+        ends.append(train(net, optimizer, 8, 12))
+    torch.testing.assert_close(*ends, rtol=1e-12, atol=1e-13)
+
+
+def test_torchs_momentum_is_kept_before_a_step():
+    """torch's momentum has no step count: loaded, it is still there when saved again at once."""
+    net = problem()
+    torchs = torch.optim.SGD(net.parameters(), lr=0.1, momentum=0.9)
+    train(net, torchs, 0, 3)
+    optimizer = MAKES["momentum"](net.parameters())
+    optimizer.load_state_dict(torchs.state_dict())
+    optimizer.engines()
+    for p in net.parameters():
+        assert torch.equal(optimizer.state[p]["momentum_buffer"], torchs.state[p]["momentum_buffer"])
+
+
+@pytest.mark.parametrize(
+    ("key", "wrong"),
+    [
+        ("lr", math.nan),
+        ("lr", math.inf),
+        ("lr", -0.1),
+        ("betas", [0.9, math.nan]),
+        ("weight_decay", math.nan),
+    ],
+)
+def test_a_wrong_value_set_later_is_refused(key, wrong):
+    """Set in a group, in a loaded state or in a new group, it is named, and no weight changes."""
+    net = problem()
+    optimizer = ours.Adam([{"params": [p]} for p in net.parameters()])
+    before = train(net, optimizer, 0, 2)
+    state = optimizer.state_dict()
+    state["param_groups"][1][key] = wrong
+    with pytest.raises(UserError, match=key):
+        optimizer.load_state_dict(state)
+    with pytest.raises(UserError, match=key):
+        optimizer.add_param_group({"params": [torch.zeros(2, requires_grad=True)], key: wrong})
+    assert len(optimizer.param_groups) == 4
+    right = optimizer.param_groups[1][key]
+    optimizer.param_groups[1][key] = wrong
+    for _ in range(2):
+        with pytest.raises(UserError, match=key):
+            train(net, optimizer, 2, 3)
+    assert torch.equal(before, torch.cat([p.detach().reshape(-1) for p in net.parameters()]))
+    optimizer.param_groups[1][key] = right
+    assert not torch.equal(before, train(net, optimizer, 2, 3))
+
+
+def test_betas_changed_in_place_are_refused():
+    """A list of betas is checked by what it holds now."""
+    net = problem()
+    optimizer = ours.Adam(net.parameters(), betas=[0.9, 0.99])  # type: ignore[arg-type]
+    train(net, optimizer, 0, 2)
+    optimizer.param_groups[0]["betas"][1] = 1.5
+    with pytest.raises(UserError, match="betas"):
+        train(net, optimizer, 2, 3)
+
+
+@pytest.mark.parametrize("into", ["sgd", "momentum"])
+def test_the_state_of_another_rule_is_refused(into):
+    """Adam's averages are neither dropped nor taken for a velocity."""
+    net = problem()
+    adam = MAKES["adam"](net.parameters())
+    train(net, adam, 0, 2)
+    optimizer = MAKES[into](net.parameters())
+    optimizer.state = adam.state
+    with pytest.raises(UserError, match="exp_avg"):
+        train(net, optimizer, 2, 3)

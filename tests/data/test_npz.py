@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from stepwell.data import npz
-from stepwell.data.dataset import DataSet, Part, TensorInputs, standardization
+from stepwell.data.dataset import DataSet, Part, TensorInputs
 from stepwell.data.npz import NpzData, load, read_new
 from stepwell.errors import UserError
 
@@ -100,9 +100,10 @@ def test_shape_and_type_say_the_kind(save, monkeypatch, x, kind, shape, dtype, b
         assert values(part).dtype == dtype
         torch.testing.assert_close(values(part), expected.to(dtype))
     axes = {"features": (0,), "image": (0, 2, 3), "sequence": (0, 1)}[kind]
-    shift, scale = standardization(values(data.train), axes)
-    torch.testing.assert_close(data.input_shift, shift)
-    torch.testing.assert_close(data.input_scale, scale)
+    x = values(data.train).double()
+    assert data.input_shift is not None and data.input_scale is not None
+    torch.testing.assert_close(data.input_shift, x.mean(axes, keepdim=True)[0].float())
+    torch.testing.assert_close(data.input_scale, 1 / x.std(axes, correction=0, keepdim=True)[0].float())
 
 
 @pytest.mark.parametrize("compress", [False, True])
@@ -142,26 +143,6 @@ def test_a_cache_that_cannot_be_written_is_refused(save, tmp_path, monkeypatch):
     monkeypatch.setenv("STEPWELL_CACHE", path)  # a file, not a folder
     with pytest.raises(UserError, match="cannot be written"):
         load(NpzData(name=path))
-
-
-def test_statistics_in_chunks_equal_those_in_one():
-    """The pairwise update loses nothing where the mean is large beside the deviation; constants get 1."""
-    x = torch.randn(1000, 3, dtype=torch.float64) + torch.tensor([0.0, 1e6, 5.0])
-    x[:, 2] = 5
-    shift, scale = npz.streamed_standardization(iter(x.split(7)), (0,))
-    torch.testing.assert_close(shift, x.mean(0).float())
-    torch.testing.assert_close(scale[:2], 1 / x[:, :2].std(0, correction=0).float())
-    assert scale[2] == 1
-
-
-def test_pixel_statistics_are_exact():
-    """Counting values gives the float64 mean and deviation per channel; a constant channel gets 1."""
-    x = torch.randint(0, 256, (50, 3, 7, 5), dtype=torch.uint8)
-    x[:, 1] = 9
-    shift, scale = npz.pixel_standardization(iter(x.split(8)))
-    torch.testing.assert_close(shift.flatten(), x.double().mean((0, 2, 3)).float())
-    deviation = x.double().std((0, 2, 3), correction=0).float()
-    torch.testing.assert_close(scale.flatten(), torch.where(deviation > 0, 1 / deviation, 1.0))
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from stepwell.data.dataset import DataSet, Part, TensorInputs, standardization
+from stepwell.data.dataset import DataSet, Part, TensorInputs
+from stepwell.data.statistics import standardization
 from stepwell.nn.configs import MLPModel
 from stepwell.nn.network import Network, Predictor
 from stepwell.nn.registry import build
@@ -15,11 +16,11 @@ from stepwell.nn.registry import build
 def test_forward_is_the_body_of_standardized_inputs():
     """float64: body((x − shift)·scale), in the obvious way and order, per feature and per channel."""
     x = 1e3 + 5 * torch.randn(50, 4, dtype=torch.float64)
-    shift, scale = (one.double() for one in standardization(x, (0,)))
+    shift, scale = (one.double() for one in standardization([x], (0,)))
     net = Network(nn.Identity(), "features", "regression", shift, scale)
     torch.testing.assert_close(net(x), (x - shift) * scale, rtol=1e-12, atol=1e-12)
     images = torch.randint(256, (9, 3, 8, 8), dtype=torch.uint8)
-    shift, scale = standardization(images, (0, 2, 3))
+    shift, scale = standardization([images], (0, 2, 3))
     net = Network(nn.Identity(), "image", "multi-class", shift, scale)
     standard = net(images)
     assert standard.dtype == torch.float32
@@ -30,7 +31,7 @@ def test_forward_is_the_body_of_standardized_inputs():
 def test_inputs_far_from_zero_lose_no_more_than_float32_already_lost():
     """Mean 10⁴, deviation 1: the error is that of storing x in float32, about 10⁴·2⁻²⁴."""
     exact = 1e4 + torch.randn(1000, 1, dtype=torch.float64)
-    shift, scale = standardization(exact, (0,))
+    shift, scale = standardization([exact], (0,))
     truth = (exact - exact.mean(0)) / exact.std(0, correction=0)
     found = Network(nn.Identity(), "features", "regression", shift, scale)(exact.float())
     assert (found - truth).abs().max() < 4 * 1e4 * 2**-24
@@ -77,7 +78,7 @@ def test_a_saved_network_needs_nothing_else():
     """Statistics are buffers: loaded into a network with others, predictions are bitwise equal."""
     x, y = torch.randn(20, 3) * 7 + 2, torch.randn(20, 2) * 30 + 400
     part = Part(TensorInputs(x), y, torch.arange(20))
-    shift, scale = standardization(x, (0,))
+    shift, scale = standardization([x], (0,))
     data = DataSet(
         "toy", "features", "regression", part, part, part, {}, (3,), 2,
         input_shift=shift, input_scale=scale, target_mean=y.mean(0), target_std=y.std(0),

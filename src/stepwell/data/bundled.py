@@ -12,8 +12,9 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field
 
 from stepwell.data import table
-from stepwell.data.dataset import DataSet, NewData, Part, Task, TensorInputs, standardization
+from stepwell.data.dataset import DataSet, NewData, Part, Task, TensorInputs
 from stepwell.data.split import split
+from stepwell.data.statistics import batches, standardization
 from stepwell.data.tablefile import open_table
 from stepwell.errors import UserError
 
@@ -60,7 +61,7 @@ def load(config: BundledData) -> DataSet:
         torch.from_numpy(i) for i in split(len(x), labels, config.test, config.validation, config.split_seed)
     ]
     train, validation, test = (Part(TensorInputs(x[i]), y[i], i) for i in rows)
-    shift, scale = standardization(x[rows[0]], (0, 2, 3) if len(shape) == 3 else (0,))
+    shift, scale = standardization(batches(train.inputs), (0, 2, 3) if len(shape) == 3 else (0,))
     regression, own = task == "regression", train.targets.double()
     features = [str(name) for name in found.feature_names]
     return DataSet(

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
-import torch
 from torch import Tensor
 
 Kind = Literal["features", "image", "sequence", "text"]
@@ -109,24 +108,3 @@ class NewData:
     inputs: Inputs
     table: Any
     targets: Tensor | None = None
-
-
-def standardization(values: Tensor, axes: tuple[int, ...]) -> tuple[Tensor, Tensor]:
-    """Returns shift and scale so that (x − shift) · scale has mean 0 and standard deviation 1.
-
-    values: (N, …) the training part; axes: the axes to average over, e.g. (0,) per feature,
-    (0, 2, 3) per channel. A constant feature gets scale 1: it becomes 0, and stays finite when a
-    new file brings another value.
-    """
-    total, squares, count = None, None, 0
-    for chunk in values.split(65536):  # float64 copies of a large set would not fit in memory
-        x = chunk.to(torch.float64)
-        one, two = x.sum(axes, keepdim=True), x.square().sum(axes, keepdim=True)
-        total = one if total is None else total + one
-        squares = two if squares is None else squares + two
-        count += x.numel() // one.numel()
-    assert total is not None and squares is not None
-    mean = total / count
-    deviation = (squares / count - mean.square()).clamp_min(0).sqrt()
-    deviation[deviation <= 1e-7 * mean.abs().clamp_min(1e-30)] = 1.0
-    return mean[0].float(), deviation.reciprocal()[0].float()

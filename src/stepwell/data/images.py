@@ -22,8 +22,8 @@ from torch import Tensor
 
 from stepwell.data.archive import Archive, SingleFile, open_archive
 from stepwell.data.dataset import DataSet, Inputs, NewData, Part, TensorInputs
-from stepwell.data.npz import batches, pixel_standardization
 from stepwell.data.split import refuse_unused, split
+from stepwell.data.statistics import batches, standardization
 from stepwell.errors import UserError
 
 EXTENSIONS = (
@@ -35,7 +35,7 @@ FORMATS = ("JPEG", "PNG", "GIF", "BMP", "WEBP", "TIFF", "PPM")
 Image.init()  # PIL otherwise loads the rarer formats only when it is asked to try all of them
 MAX_PIXELS = 89_478_485  # PIL's own bound: 256 MiB as RGB
 PROBED = 64  # images whose headers say, before anything is decoded, what the folder holds
-STATISTICS_FROM = 4096  # images that mean and deviation are taken from where not all are in memory
+STATISTICS_FROM = 4096  # images that mean and deviation are taken from where there are more
 _PARTS = {
     **dict.fromkeys(("train", "training"), "train"),
     **dict.fromkeys(("validation", "valid", "val"), "validation"),
@@ -454,11 +454,14 @@ def _mixed_sizes(decoder: Decoder, name: str, measures: tuple[int, int]) -> User
 
 
 def _statistics(inputs: Inputs) -> tuple[Tensor, Tensor, list[str]]:
-    """Returns shift and scale (C, 1, 1) of the training part, and a note where that is a sample."""
-    if inputs.resident or len(inputs) <= STATISTICS_FROM:
-        return (*pixel_standardization(batches(inputs)), [])
+    """Returns shift and scale (C, 1, 1) of the training part, and a note where that is a sample.
+
+    The same sample in memory and from files: how much memory is free must not change a run.
+    """
+    if len(inputs) <= STATISTICS_FROM:
+        return (*standardization(batches(inputs), (0, 2, 3)), [])
     every = torch.linspace(0, len(inputs) - 1, STATISTICS_FROM).round().long()
-    shift, scale = pixel_standardization(map(inputs.gather, every.split(128)))
+    shift, scale = standardization(map(inputs.gather, every.split(128)), (0, 2, 3))
     return shift, scale, [f"mean and deviation of the colours are those of {STATISTICS_FROM} training images"]
 
 

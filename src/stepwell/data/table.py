@@ -19,8 +19,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from stepwell.data import columns, tablefile
 from stepwell.data.archive import cache_folder, cached, file_fingerprint
 from stepwell.data.dataset import DataSet, NewData, Part, TensorInputs
-from stepwell.data.npz import batches, streamed_standardization
 from stepwell.data.split import split
+from stepwell.data.statistics import batches, standardization
 from stepwell.data.tablefile import TableFile, open_table
 from stepwell.data.targets import learn_targets, read_targets, target_names
 from stepwell.errors import UserError
@@ -97,7 +97,7 @@ def load(config: TableData) -> DataSet:
         values = torch.from_numpy(np.concatenate(list(_blocks(table, learnt, unseen_missing=True))))
         inputs = [TensorInputs(values[part]) for part in rows]
     train, validation, test = (Part(x, goal[part], part) for x, part in zip(inputs, rows, strict=True))
-    shift, scale = streamed_standardization(batches(train.inputs), (0,))
+    shift, scale = standardization(batches(train.inputs), (0,))
     mean = std = None
     if task == "regression":
         own = train.targets.double()

@@ -13,8 +13,8 @@ import pytest
 import torch
 from PIL import Image
 
-from stepwell.data import images
-from stepwell.data.dataset import DataSet, standardization
+from stepwell.data import archive, images
+from stepwell.data.dataset import DataSet
 from stepwell.data.images import DecodedImages, ImageData, ImageFiles, load, read_new
 from stepwell.errors import UserError
 
@@ -74,9 +74,10 @@ def test_class_folders_are_split(folder, tmp_path, in_memory, workers):
         ["cat", "dog", "öwl"],
         (3, 6, 8),
     )
-    shift, scale = standardization(data.train.inputs.gather(torch.arange(len(data.train))), (0, 2, 3))
-    torch.testing.assert_close(data.input_shift, shift)
-    torch.testing.assert_close(data.input_scale, scale)
+    x = data.train.inputs.gather(torch.arange(len(data.train))).double()
+    assert data.input_shift is not None and data.input_scale is not None
+    torch.testing.assert_close(data.input_shift.flatten(), x.mean((0, 2, 3)).float())
+    torch.testing.assert_close(data.input_scale.flatten(), 1 / x.std((0, 2, 3), correction=0).float())
     order = torch.randperm(len(data.train))
     assert torch.equal(data.train.gather(order)[0], data.train.gather(torch.arange(len(order)))[0][order])
 
@@ -126,6 +127,30 @@ def test_fingerprint_and_split_follow_from_content_and_seed(folder, tmp_path):
     assert not torch.equal(a.test.rows, load(config.model_copy(update={"split_seed": 1})).test.rows)
     save(tmp_path / "pets" / "cat" / "new.png", picture())
     assert load(config).fingerprint != a.fingerprint
+
+
+@pytest.mark.parametrize("bound", [256 * 2**20, 100])
+def test_fingerprints_are_of_content_and_not_of_times(tmp_path, monkeypatch, bound):
+    """A touched or copied folder or file is the same; another byte is not, sampled where it is large."""
+    monkeypatch.setattr(archive, "FINGERPRINT_BYTES_UP_TO", bound)
+    monkeypatch.setattr(archive, "_BLOCK", 10)
+    (tmp_path / "a" / "x").mkdir(parents=True)
+    for i in range(200):
+        (tmp_path / "a" / "x" / f"{i}.png").write_bytes(bytes(range(i, i + 50)))
+    (tmp_path / "big").write_bytes(bytes(2000))
+    found = [archive.open_archive(str(tmp_path / "a")).fingerprint()]
+    found += [archive.file_fingerprint(str(tmp_path / "big"))]
+    shutil.copytree(tmp_path / "a", tmp_path / "b")
+    shutil.copy(tmp_path / "big", tmp_path / "copy")
+    for path in [*tmp_path.glob("b/x/*"), tmp_path / "copy"]:
+        os.utime(path, (1, 1))
+    assert archive.Folder(str(tmp_path / "b")).fingerprint() == found[0]
+    assert archive.file_fingerprint(str(tmp_path / "copy")) == found[1]
+    (tmp_path / "copy").write_bytes(bytes(1999) + b"x")
+    assert archive.file_fingerprint(str(tmp_path / "copy")) != found[1]
+    for path in tmp_path.glob("b/x/*"):
+        path.write_bytes(path.read_bytes()[::-1])  # the names and sizes stay
+    assert archive.Folder(str(tmp_path / "b")).fingerprint() != found[0]
 
 
 def test_grey_pictures_have_one_channel(folder, tmp_path):
@@ -380,11 +405,12 @@ def test_one_line_where_decoding_takes_long(folder, tmp_path, monkeypatch, capsy
     assert capsys.readouterr() == ("", "decoding 30 images\n")
 
 
-def test_statistics_of_many_files_are_a_sample(folder, tmp_path, monkeypatch):
-    """Where not all images are in memory, evenly spread ones stand for all, and a note says so."""
+@pytest.mark.parametrize("in_memory", [True, False])
+def test_statistics_of_many_files_are_a_sample(folder, tmp_path, monkeypatch, in_memory):
+    """Of many images evenly spread ones stand for all, in memory and from files, and a note says so."""
     pixels = folder()
     monkeypatch.setattr(images, "STATISTICS_FROM", 5)
-    data = load(ImageData(name=str(tmp_path / "pets"), in_memory=False))
+    data = load(ImageData(name=str(tmp_path / "pets"), in_memory=in_memory))
     files = data.train.inputs.files  # pyright: ignore[reportAttributeAccessIssue]
     some = [pixels[files[i]] for i in np.linspace(0, len(files) - 1, 5).round().astype(int)]
     assert data.input_shift is not None

@@ -16,10 +16,12 @@ import zlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from stepwell.errors import UserError
 
-FINGERPRINT_BYTES_UP_TO = 256 * 2**20
+FINGERPRINT_BYTES_UP_TO = 256 * 2**20  # content that a fingerprint covers in full
+_SAMPLED_BLOCKS, _BLOCK = 64, 2**20  # what it reads of larger content
 _DECOMPRESSORS = {b"\x1f\x8b": gzip.open, b"\xfd7zXZ\x00": lzma.open, b"BZh": bz2.open}
 
 
@@ -94,15 +96,23 @@ class Folder(Archive):
             raise UserError(f"{self.where(name)}: the file cannot be read ({error.strerror}).") from error
 
     def fingerprint(self) -> str:
-        digest = hashlib.blake2b(digest_size=16)
+        """Covers names and sizes, and the content: above 256 MiB that of some files, always the same."""
+        digest, sizes = hashlib.blake2b(digest_size=16), {}
         for name in self.names:
             try:
-                status = os.stat(os.path.join(self.path, name))
+                sizes[name] = os.stat(os.path.join(self.path, name)).st_size
             except OSError as error:
                 raise UserError(f"{self.where(name)}: the file cannot be read ({error.strerror}).") from error
-            digest.update(
-                f"{name}\0{status.st_size}\0{status.st_mtime_ns}\n".encode(errors="surrogateescape")
-            )
+            digest.update(f"{name}\0{sizes[name]}\n".encode(errors="surrogateescape"))
+        left = total = sum(sizes.values())
+        names = self.names
+        if total > FINGERPRINT_BYTES_UP_TO:
+            left, names = _SAMPLED_BLOCKS * _BLOCK, sorted(names, key=_short_hash)
+        for name in names:
+            _add_content(digest, os.path.join(self.path, name), sizes[name])
+            left -= sizes[name]
+            if left <= 0:
+                break
         return digest.hexdigest()
 
 
@@ -213,16 +223,27 @@ def is_hidden(name: str) -> bool:
 
 
 def file_fingerprint(path: str) -> str:
-    """Returns blake2b over the file's bytes; above 256 MiB over its size and time of change instead."""
-    digest = hashlib.blake2b(digest_size=16)
-    status = os.stat(path)
-    if status.st_size > FINGERPRINT_BYTES_UP_TO:
-        digest.update(f"{os.path.basename(path)}\0{status.st_size}\0{status.st_mtime_ns}".encode())
-    else:
-        with _open(path) as file:
-            while block := file.read(2**20):
-                digest.update(block)
+    """Returns blake2b over the file's bytes; above 256 MiB over its size and 64 blocks of 1 MiB of it.
+
+    Never over a time: a copy of the data, or a touched file, is the same data.
+    """
+    digest, size = hashlib.blake2b(digest_size=16), os.stat(path).st_size
+    if size > FINGERPRINT_BYTES_UP_TO:
+        digest.update(f"{size}\0".encode())
+    _add_content(digest, path, size)
     return digest.hexdigest()
+
+
+def _add_content(digest: Any, path: str, size: int) -> None:
+    """Adds a file's bytes; of more than 256 MiB blocks at even distances, the first and last among them."""
+    with _open(path) as file:
+        if size <= FINGERPRINT_BYTES_UP_TO:
+            while block := file.read(_BLOCK):
+                digest.update(block)
+            return
+        for i in range(_SAMPLED_BLOCKS):
+            file.seek((size - _BLOCK) * i // (_SAMPLED_BLOCKS - 1))
+            digest.update(file.read(_BLOCK))
 
 
 def cache_folder() -> Path:

@@ -174,6 +174,61 @@ def test_targets_say_the_task(save, y, task, classes, outputs):
         torch.testing.assert_close(data.target_std, train.std(0, correction=0))
 
 
+DRAW = np.random.default_rng(3)
+
+
+@pytest.mark.parametrize(
+    ("y", "wish", "task", "note"),
+    [
+        (DRAW.permutation(np.arange(200) % 5) * 7, "auto", "multi-class", None),  # few, as in a table
+        (
+            18 + DRAW.permutation(np.arange(200) % 60),
+            "auto",
+            "regression",
+            "60 different whole numbers",
+        ),  # ages
+        (DRAW.permutation(np.arange(200) % 60), "auto", "multi-class", "whole numbers 0 to 59"),
+        (np.arange(200), "auto", "regression", "200 different whole numbers"),
+        (DRAW.permutation(np.arange(200) % 60), "regression", "regression", None),
+        (18 + DRAW.permutation(np.arange(200) % 60), "classification", "multi-class", None),
+        ((np.arange(200) % 3) / 1.0, "auto", "regression", "data.task=classification"),
+        ((np.arange(200) % 3) / 1.0, "classification", "multi-class", None),
+        (np.arange(200) % 2 == 0, "auto", "binary", None),
+        (np.arange(200) % 2 == 0, "regression", "regression", None),
+        (np.eye(2)[np.arange(200) % 2], "regression", "regression", None),
+        (np.arange(400).reshape(200, 2), "regression", "regression", None),
+    ],
+)
+def test_the_task_follows_from_the_targets_or_the_recipe(save, y, wish, task, note):
+    """Whole numbers that may be either are decided with a note; data.task overrules, and targets fit it."""
+    path = save(x=DRAW.normal(size=(200, 3)), y=y)
+    data = load(NpzData(name=path, task=wish))
+    assert data.task == task and [note in n for n in data.notes] == [True] * (note is not None)
+    truth = y[data.train.rows.numpy()]
+    found = data.train.targets.numpy()
+    if task == "regression":
+        np.testing.assert_array_equal(found, truth.reshape(len(truth), -1))
+    else:
+        assert [float(data.classes[k]) for k in found] == truth.tolist()
+    again = read_new(data.preparation, path, targets=True).targets
+    assert again is not None and torch.equal(again[data.train.rows], data.train.targets)
+
+
+@pytest.mark.parametrize(
+    ("y", "wish", "said"),
+    [
+        (np.array(["a", "b"])[np.arange(60) % 2], "regression", "holds texts"),
+        (np.linspace(0, 1, 60), "classification", "not whole, such as 0.0169"),
+        (np.ones((60, 2)) * 2, "classification", "each 0 or 1"),
+        (np.arange(600), "classification", "600 different values"),
+        (np.ones(60, bool), "regression", "is 1 in all 60 rows"),
+    ],
+)
+def test_targets_that_cannot_be_what_is_wished_are_refused(save, y, wish, said):
+    with pytest.raises(UserError, match=said):
+        load(NpzData(name=save(x=DRAW.normal(size=(len(y), 3)), y=y), task=wish))
+
+
 def test_home_folder_is_expanded(save, tmp_path, monkeypatch):
     """~ means the home folder, as in a shell, which does not see it behind `data=`."""
     monkeypatch.setenv("HOME", str(tmp_path))
@@ -248,7 +303,6 @@ def spoilt(array: np.ndarray, row: int, value: float) -> np.ndarray:
         ({"x": PIXELS[..., :2], "y": Y}, "has shape (60, 5, 7, 2)"),
         ({"x": X, "y": Y, "x_test": X[:, :3], "y_test": Y}, "x_test has shape (3), where training had (4)"),
         ({"x": X, "y": Y, "x_test": X, "y_test": Y + 1}, "y_test has class '3' (row 2)"),
-        ({"x": np.repeat(X, 10, 0), "y": np.arange(600)}, "600 different values"),
     ],
 )
 def test_bad_arrays_are_refused(save, monkeypatch, arrays, said, bound):

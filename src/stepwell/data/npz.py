@@ -18,6 +18,7 @@ from stepwell.data.archive import cached, file_fingerprint
 from stepwell.data.dataset import DataSet, Inputs, Kind, NewData, Part, Task, TensorInputs
 from stepwell.data.split import refuse_unused, split
 from stepwell.data.statistics import CHUNK_BYTES, batches, standardization
+from stepwell.data.targets import MOST_NUMBERED_CLASSES, Wish, few_enough
 from stepwell.errors import UserError
 
 MAP_BYTES_FROM = 256 * 2**20  # arrays at least this large stay on disk
@@ -33,6 +34,7 @@ class NpzData(BaseModel):
     name: str = Field(
         description="path of a .npz file with x_train, y_train and, if you like, x_test, y_test"
     )
+    task: Wish = Field(default="auto", description="auto tells classes from numbers by the target's values")
     validation: float = Field(
         default=0.15, ge=0, lt=1, description="share for validation, of what the test part leaves"
     )
@@ -93,8 +95,9 @@ def load(config: NpzData) -> DataSet:
     """Reads x_train, y_train[, x_test, y_test][, x_validation, y_validation], or x and y.
 
     x: (N, D) features · (N, H, W), (N, H, W, C) or (N, C, H, W) images · (N, T, D) sequences.
-    y: (N,) integers or texts are classes · (N, L) zeros and ones are labels, any number of which may
-    apply · floats are numbers to predict. Parts that the file does not have are split off at random.
+    y: (N,) texts are classes, and so are integers unless they look like amounts · (N, L) zeros and ones
+    are labels, any number of which may apply · floats are numbers to predict. config.task overrules
+    what y's type says. Parts that the file does not have are split off at random.
     """
     path = os.path.expanduser(config.name)
     members = _members(path)
@@ -107,7 +110,7 @@ def load(config: NpzData) -> DataSet:
     for part, (x, _) in arrays.items():
         _check_shape(path, pairs[part][0], x, layout)
         _check_finite(path, pairs[part][0], x)
-    task, classes, target_names = _task(path, pairs["train"][1], first_y, notes)
+    task, classes, target_names = _task(path, pairs["train"][1], first_y, config.task, notes)
     targets = {part: _targets(path, pairs[part][1], y, task, classes) for part, (_, y) in arrays.items()}
 
     refuse_unused(config, arrays.keys())
@@ -365,7 +368,9 @@ def _layout(path: str, name: str, x: np.ndarray, notes: list[str]) -> Layout:
     )
 
 
-def _task(path: str, name: str, y: np.ndarray, notes: list[str]) -> tuple[Task, list[str], list[str]]:
+def _task(
+    path: str, name: str, y: np.ndarray, wish: Wish, notes: list[str]
+) -> tuple[Task, list[str], list[str]]:
     """Returns the task, the class names and the targets' names, from the training targets."""
     if y.dtype.kind not in "biufUS":
         raise UserError(f"{path}: {name} is of type {y.dtype}; it must hold numbers or text.")
@@ -375,32 +380,40 @@ def _task(path: str, name: str, y: np.ndarray, notes: list[str]) -> tuple[Task, 
         raise UserError(f"{path}: {name} has shape {_shape(y.shape)}; (N,) or (N, targets) is needed.")
     if y.ndim == 2:
         names = [str(column) for column in range(y.shape[1])]
-        if y.dtype.kind in "biuf" and np.isin(y, (0, 1)).all():
+        labels = y.dtype.kind in "biuf" and bool(np.isin(y, (0, 1)).all())
+        if wish == "classification" and not labels:
+            raise UserError(
+                f"{path}: several targets are several labels a row, each 0 or 1, and {name} has other values:"
+                " correct them, or set data.task=regression."
+            )
+        if labels and wish != "regression":
             if (y.sum(1) == 1).all():
                 notes.append(
                     f"each row of {name} has exactly one 1, and is still read as separate labels; "
                     f"if these are classes, store {name}.argmax(1)"
                 )
             return "multi-label", names, names
-        if y.dtype.kind == "f":
+        if y.dtype.kind == "f" or (wish == "regression" and y.dtype.kind in "biu"):
             return "regression", [], [f"{name}[{column}]" for column in names]
         raise UserError(
             f"{path}: {name} has shape {_shape(y.shape)} and type {y.dtype}; several targets must be "
-            "zeros and ones (labels) or floats (regression)."
+            "zeros and ones (labels) or floats (regression); data.task=regression takes integers too."
         )
-    if y.dtype.kind == "f":
-        _check_finite(path, name, y)
-        if len(distinct := np.unique(y)) == 1:
+    if wish == "regression" and y.dtype.kind in "US":
+        raise UserError(f"{path}: {name} holds texts, which cannot be predicted as numbers: store numbers.")
+    _check_finite(path, name, y)
+    classes = np.unique(y)
+    if _is_regression(name, classes, len(y), wish, notes):
+        if len(classes) == 1:
             raise UserError(
-                f"{path}: {name} is {distinct[0]:g} in all {len(y)} rows; there is nothing to learn."
-            )
-        if len(distinct) <= 20 and (distinct == np.round(distinct)).all():
-            notes.append(
-                f"{name} is read as numbers to predict; if its {len(distinct)} values are classes, "
-                "store integers"
+                f"{path}: {name} is {float(classes[0]):g} in all {len(y)} rows; there is nothing to learn."
             )
         return "regression", [], [name]
-    classes = np.unique(y)
+    if y.dtype.kind == "f" and (classes != np.round(classes)).any():
+        raise UserError(
+            f"{path}: {name} has values that are not whole, such as"
+            f" {classes[classes != np.round(classes)][0]:g}: leave out data.task=classification."
+        )
     if len(classes) == 1:
         raise UserError(
             f"{path}: {name} has one class only ('{_names(classes)[0]}'); two or more are needed."
@@ -408,9 +421,42 @@ def _task(path: str, name: str, y: np.ndarray, notes: list[str]) -> tuple[Task, 
     if len(classes) > 100 and len(classes) > len(y) / 2:
         raise UserError(
             f"{path}: {name} has {len(classes)} different values in {len(y)} rows, too many for classes; "
-            "store it as float if it is a number to predict."
+            "set data.task=regression if it is a number to predict."
         )
     return ("binary" if len(classes) == 2 else "multi-class"), _names(classes), [name]
+
+
+def _is_regression(name: str, distinct: np.ndarray, rows: int, wish: Wish, notes: list[str]) -> bool:
+    """Whether the target is a number to predict; notes what could be meant otherwise.
+
+    Tables have no types: whole numbers are classes where they are few (`few_enough`). Here floats are
+    numbers; integers are classes where they are few, or number their classes without a gap from 0 or 1.
+    """
+    if wish != "auto" or distinct.dtype.kind in "bUS":
+        return wish == "regression"
+    count, few = len(distinct), few_enough(len(distinct), rows)
+    if distinct.dtype.kind == "f":
+        if count <= MOST_NUMBERED_CLASSES and (distinct == np.round(distinct)).all():
+            notes.append(
+                f"{name} is read as numbers to predict; if its {count} values are classes, "
+                "set data.task=classification"
+            )
+        return True
+    numbered = distinct[0] in (0, 1) and int(distinct[-1]) - int(distinct[0]) == count - 1
+    if few or count == 1:
+        return False
+    if numbered and count <= rows // 2:  # else most would have one example: amounts, or rows' numbers
+        if count > MOST_NUMBERED_CLASSES:
+            notes.append(
+                f"{name} has the whole numbers {distinct[0]} to {distinct[-1]}, so they are taken as classes"
+                " (data.task=regression predicts them as numbers)"
+            )
+        return False
+    notes.append(
+        f"{name} has {count} different whole numbers, so they are read as numbers to predict"
+        " (data.task=classification takes them as classes)"
+    )
+    return True
 
 
 def _names(values: np.ndarray) -> list[str]:
@@ -418,6 +464,8 @@ def _names(values: np.ndarray) -> list[str]:
         return [value.decode("utf-8", "replace") for value in values.tolist()]
     if values.dtype.kind == "b":
         values = values.astype(np.uint8)
+    if values.dtype.kind == "f":  # 3.0 is class 3; what is not whole is no class that training had
+        return [str(int(value)) if value.is_integer() else str(value) for value in values.tolist()]
     return [str(value) for value in values.tolist()]
 
 
@@ -438,7 +486,8 @@ def _targets(
         if task == "multi-label" and not np.isin(y, (0, 1)).all():
             raise UserError(f"{path}: {name} holds other values than 0 and 1, the labels in training.")
         return torch.from_numpy(y.astype(np.float32)).reshape(len(y), -1)
-    if y.ndim != 1 or y.dtype.kind not in "biuUS":
+    whole = y.dtype.kind == "f" and bool((y == np.round(y)).all())
+    if y.ndim != 1 or (y.dtype.kind not in "biuUS" and not whole):
         raise UserError(
             f"{path}: {name} has shape {_shape(y.shape)} and type {y.dtype}, where training had classes."
         )

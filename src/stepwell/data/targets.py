@@ -21,6 +21,11 @@ NUMBERED_CLASSES_SHARE = 0.05
 Wish = Literal["auto", "regression", "classification"]
 
 
+def few_enough(distinct: int, rows: int) -> bool:
+    """Whether so many different whole numbers in so many rows are taken as classes without being told."""
+    return distinct <= max(2, min(MOST_NUMBERED_CLASSES, int(NUMBERED_CLASSES_SHARE * rows)))
+
+
 def target_names(table: TableFile, wanted: str | list[str] | None) -> list[str]:
     """Returns the target columns; without a wish, the one column that has a usual name."""
     if wanted is None:
@@ -87,8 +92,7 @@ def _learn_one(
     numeric = number is not None
     if number is not None and wish == "auto":
         distinct, whole = number.drop_nulls().n_unique(), bool((number == number.floor()).all())
-        few = max(2, min(MOST_NUMBERED_CLASSES, int(NUMBERED_CLASSES_SHARE * len(number))))
-        classes = whole and distinct <= few
+        classes = whole and few_enough(distinct, len(number))
         if classes:
             notes.append(
                 f"target {name!r} has {distinct} different whole numbers, so they are taken as classes"

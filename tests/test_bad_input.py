@@ -410,9 +410,9 @@ CASES = {
     "train --resume bad-result": "result.json",
     "train --resume list-result": "result.json",
     "train --resume no-metrics": "metrics.jsonl",
-    "train --resume sgd": "does not fit",
+    "train --resume sgd": "has been changed since this run began",
     "train --resume bad-recipe": "optimizer.lr",
-    "train --resume edited": "does not fit",
+    "train --resume edited": "has been changed since this run began",
     "train --resume other-rule": "rmsprop",
     # a trained model's verbs
     "evaluate nowhere": "nowhere",

@@ -1,5 +1,7 @@
 """The exceptions that are addressed to the user."""
 
+from pathlib import Path
+
 
 class UserError(ValueError):
     """One plain sentence: what is wrong, where (file, row, key), what to do.
@@ -19,3 +21,7 @@ class Interrupted(Exception):
 
 class Diverged(RuntimeError):
     """Loss or gradients were not finite again and again; the command line exits with code 3."""
+
+    def __init__(self, message: str, folder: Path) -> None:
+        super().__init__(message)
+        self.folder = folder

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from stepwell.errors import Diverged
 from stepwell.report.page import write_report
 from stepwell.training import train as training
 
@@ -30,7 +31,11 @@ def train(
     """
     if isinstance(recipe, Mapping):
         recipe, changes = None, {**recipe, **changes}
-    result, folder = training.train(None if recipe is None else Path(recipe), changes, out, quiet)
+    try:
+        result, folder = training.train(None if recipe is None else Path(recipe), changes, out, quiet)
+    except Diverged as error:
+        write_report(error.folder)  # its curves say more than the sentence
+        raise
     return {**result, "folder": str(folder), "report": str(write_report(folder))}
 
 

@@ -22,6 +22,7 @@ from stepwell.errors import Diverged, Interrupted, UserError
 from stepwell.training import checkpoint, trackers, train
 from stepwell.training import loop as loop_module
 from stepwell.training.conductor import Conductor
+from stepwell.training.predict import trained
 
 SMALL = {
     "training.epochs": 3,
@@ -405,3 +406,32 @@ def test_a_failing_tracker_does_not_end_the_training(tmp_path, monkeypatch, caps
     assert result["status"] == "finished" and [update for update, _ in got] == [7, 14]
     assert "train/loss" in got[0][1] and "hyperparameters/lr" in got[0][1]
     assert capsys.readouterr().err.count("network gone") == 1
+
+
+def test_an_edited_recipe_is_refused(tmp_path, monkeypatch):
+    """A rate changed in recipe.yaml between stop and resume, or an activation after the end, is noticed."""
+    folder = tmp_path / "run"
+    with monkeypatch.context() as patch:
+        interrupt_at(patch, [3])
+        with pytest.raises(Interrupted):
+            train.train(None, SMALL, str(folder), quiet=True)
+    text = (folder / "recipe.yaml").read_text()
+    (folder / "recipe.yaml").write_text(text.replace("lr: 0.001", "lr: 0.5"))
+    with pytest.raises(UserError, match=r"optimizer\.lr was 0\.001"):
+        train.resume(folder, quiet=True)
+    (folder / "recipe.yaml").write_text(text)
+    train.resume(folder, quiet=True)
+    (folder / "recipe.yaml").write_text(text.replace("relu", "tanh"))
+    with pytest.raises(UserError, match="section model"):
+        trained(folder)
+
+
+def test_a_lost_model_is_rebuilt_from_the_checkpoint(tmp_path):
+    """A finished run without its model file is finished again, to the same bytes."""
+    train.train(None, SMALL, str(tmp_path / "run"), quiet=True)
+    model = tmp_path / "run" / "model.safetensors"
+    before = model.read_bytes()
+    model.unlink()
+    (tmp_path / "run" / "timing.jsonl").unlink()  # no part of the promise: its loss stops nothing
+    train.resume(tmp_path / "run", quiet=True)
+    assert model.read_bytes() == before

@@ -228,8 +228,9 @@ def learn(
 
 
 def _kind_of_text(name: str, present: pl.Series, separator: str | None) -> tuple[Column, list[str]]:
-    counts = present.value_counts(name="n").sort(["n", present.name], descending=[True, False])
-    text, weight = counts[present.name], counts["n"]
+    # Names of our own: the user's column may be called "count" too.
+    counts = present.rename("text").value_counts(name="n").sort(["n", "text"], descending=[True, False])
+    text, weight = counts["text"], counts["n"]
     total = len(present)
 
     def share(parsed: pl.Series) -> float:

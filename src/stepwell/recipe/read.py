@@ -76,6 +76,9 @@ def parse_changes(words: Iterable[str]) -> dict[str, Any]:
             )
         if key in changes:
             raise UserError(f"{key} is given twice: keep one")
+        if key in ("data", "data.name") and text:  # a path may hold what YAML reads as a comment or a mapping
+            changes[key] = text
+            continue
         try:
             changes[key] = yaml.load(text, _Loader)
         except _UNREADABLE:

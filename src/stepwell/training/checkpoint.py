@@ -52,6 +52,7 @@ def save(folder: Path, run: Run, good: Snapshot, extra: dict[str, Any], keep: in
         "best": run.best,
         "scaler": run.scaler.state_dict() if run.scaler is not None else None,
         "data": run.data.fingerprint,
+        "recipe": run.recipe.model_dump(),
         **extra,
     }
     save_best(folder, run)
@@ -109,6 +110,11 @@ def load(folder: Path, run: Run) -> Loaded | None:
         except UserError as error:
             notes.append(str(error))
             continue
+        if changed := _changed_keys(state["recipe"], run.recipe.model_dump()):
+            raise UserError(
+                f"recipe.yaml has been changed since this run began ({changed[0]}): put it back, or start a "
+                "new run with the new values"
+            )
         if state["data"] != run.data.fingerprint:
             raise UserError(
                 f"{run.data.name} has changed since this run began: put the data back, or start a new run"
@@ -124,6 +130,21 @@ def load(folder: Path, run: Run) -> Loaded | None:
     if paths:
         raise UserError(f"{notes[0]}; there is no other, so start a new run")
     return None
+
+
+def _changed_keys(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
+    """What of a recipe is not as it was, but for where the data lies and what leaves the numbers alone."""
+    free = {"data.name", "data.workers", "training.device", "training.track", "training.keep_checkpoints"}
+    found = []
+    for section, values in json.loads(json.dumps(now)).items():
+        old = before.get(section)
+        pairs = values.items() if isinstance(values, dict) else [("", values)]
+        for key, value in pairs:
+            name = f"{section}.{key}".rstrip(".")
+            was = old.get(key) if isinstance(old, dict) else old
+            if was != value and name not in free:
+                found.append(f"{name} was {was}")
+    return found
 
 
 def _restore(

@@ -39,8 +39,8 @@ class Conductor:
     ) -> None:
         self.run, self.folder, self.stop, self.tracking = run, folder, stop, tracking
         sizes = loaded.state["sizes"] if loaded else [0, 0]
-        self.metrics = Lines(folder.metrics_file, sizes[0])
-        self.timing = Lines(folder.timing_file, sizes[1])
+        self.metrics = Lines(folder.metrics_file, sizes[0], needed=True)
+        self.timing = Lines(folder.timing_file, sizes[1], needed=False)
         self.good = loaded.good if loaded else Snapshot.of(run)
         self.evaluated_at = loaded.state["evaluated_at"] if loaded else 0
         self.latest = dict(loaded.state["latest"]) if loaded else {}  # newest metrics, for the bar
@@ -119,7 +119,8 @@ class Conductor:
             raise Diverged(
                 f"{cause}, after {ROLL_BACKS} roll-backs that each divided the learning rate by "
                 f"{1 / RATE_CUT:g}: look for values that are not finite or very large in the data, or "
-                f"start with a lower optimizer.lr; the run so far is in {self.folder.path}"
+                f"start with a lower optimizer.lr; the run so far is in {self.folder.path}",
+                self.folder.path,
             )
         run.roll_backs += 1
         if run.rolled_back_to == self.good.update:

@@ -22,7 +22,7 @@ def finish(run: Run, folder: RunFolder, stop: StopRequest) -> dict[str, Any]:
     checkpoint.save_best(folder.checkpoints, run)
     delivered = _choose_weights(run)
     stop.raise_if_asked(folder.path)
-    model_file.save(folder.model_file, run.network.state_dict(), data)
+    model_file.save(folder.model_file, run.network.state_dict(), data, recipe)
     tested = data.test if len(data.test) else data.validation
     names = data.targets if data.task == "regression" else data.classes
     validation = evaluate.quick(run.network, run.sample_loss, data.validation, run.device)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,9 +32,10 @@ class Trained:
     task: Task
 
 
-def save(path: Path, weights: dict[str, Tensor], data: DataSet) -> None:
+def save(path: Path, weights: dict[str, Tensor], data: DataSet, recipe: Recipe) -> None:
     """Writes the weights with all that `load` and `read_new` need to know of the data."""
     about = {
+        "model": recipe.model.model_dump(),
         "preparation": data.preparation,
         "input_shape": list(data.input_shape),
         "outputs": data.outputs,
@@ -47,12 +50,16 @@ def save(path: Path, weights: dict[str, Tensor], data: DataSet) -> None:
 def load(path: Path, recipe: Recipe) -> Trained:
     """Builds the recipe's model and puts the file's weights into it, in evaluation mode on the CPU."""
     if not path.exists():
-        raise UserError(
-            f"{path.parent} has no model yet: finish it with stepwell train --resume {path.parent}"
-        )
+        command = f"stepwell train --resume {shlex.quote(str(path.parent))}"
+        raise UserError(f"{path.parent} has no model yet: finish it with {command}")
     tensors, about = checkpoint.read(path)
     if "input_shape" not in about:
         raise UserError(f"{path} is not the model of a run: put the run's own model.safetensors back")
+    if about["model"] != json.loads(json.dumps(recipe.model.model_dump())):
+        raise UserError(
+            f"the section model of {path.parent / 'recipe.yaml'} is not that of model.safetensors: put the "
+            "one back that has been changed"
+        )
     shape = tuple(about["input_shape"])
     with torch.random.fork_rng(devices=[]):
         body = registry.build(recipe.model, shape, about["outputs"], about["kind"])

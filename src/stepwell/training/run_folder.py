@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import shlex
 import shutil
 from contextlib import suppress
 from pathlib import Path
@@ -97,7 +98,8 @@ class RunFolder:
         except ValueError:
             result = None
         if not isinstance(result, dict) or result.get("status") != "finished":
-            raise UserError(f"{self.result_file} is damaged: remove it and go on with --resume {self.path}")
+            again = f"stepwell train --resume {shlex.quote(str(self.path))}"
+            raise UserError(f"{self.result_file} is damaged: remove it and go on with {again}")
         return result
 
     def close(self) -> None:
@@ -123,7 +125,7 @@ def _refuse_used(folder: RunFolder) -> None:
     if folder.recipe_file.exists():
         raise UserError(
             f"{path} already holds a run: choose another --out, or go on with it by "
-            f"stepwell train --resume {path}"
+            f"stepwell train --resume {shlex.quote(str(path))}"
         )
     # A process killed before it wrote recipe.yaml leaves these; there is no run in them yet.
     ours = {".lock", folder.checkpoints.name} if not any(folder.checkpoints.glob("*")) else {".lock"}
@@ -147,9 +149,11 @@ def existing(path: str | Path) -> RunFolder:
 class Lines:
     """A file of JSON lines that can be cut back to where a checkpoint saw it."""
 
-    def __init__(self, path: Path, size: int) -> None:
-        if size and (not path.exists() or path.stat().st_size < size):
+    def __init__(self, path: Path, size: int, needed: bool) -> None:
+        present = path.stat().st_size if path.exists() else 0
+        if needed and present < size:
             raise UserError(f"{path} has lost lines since its checkpoint: put it back, or start a new run")
+        size = min(size, present)
         self._file = open(path, "ab")  # noqa: SIM115 - open as long as the run
         self._file.truncate(size)
         self._file.seek(0, os.SEEK_END)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
@@ -57,6 +58,8 @@ class MLflow:
         import mlflow  # type: ignore[import-not-found]
 
         self._mlflow = mlflow
+        if "MLFLOW_TRACKING_URI" not in os.environ:  # a folder needs no server and no database
+            mlflow.set_tracking_uri((folder / "mlruns").resolve().as_uri())
         mlflow.start_run(run_name=folder.name)
         mlflow.log_params(_flat(recipe))
 

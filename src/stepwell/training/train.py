@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -65,7 +66,7 @@ def resume(path: str | Path, quiet: bool = False) -> tuple[dict[str, Any], bool]
     folder = RunFolder.open(path)
     try:
         result = folder.result()
-        if result is not None:
+        if result is not None and folder.model_file.exists():
             return result, True
         recipe = folder.recipe()
         data = sources.load(recipe.data)
@@ -93,7 +94,7 @@ def _conduct(
         what = (error.strerror or str(error)).lower()
         raise UserError(
             f"{folder.path if ours else error.filename}: {what}; mend this and go on with "
-            f"stepwell train --resume {folder.path}"
+            f"stepwell train --resume {shlex.quote(str(folder.path))}"
         ) from error
 
 
@@ -107,6 +108,7 @@ def _train_and_finish(
     with stop_on_signals() as stop, _threads(run):
         conductor = Conductor(run, folder, stop, loaded, tracking)
         try:
+            conductor.save()  # from the first moment: a changed data file or recipe is noticed
             with Progress(conductor.state, quiet) as progress:
                 conductor.progress = progress
                 for note in [*(run.data.notes if loaded is None else []), *(loaded.notes if loaded else [])]:

@@ -1,0 +1,178 @@
+"""Checks of what only a GPU can show: a line each, "ok" or what is wrong; the exit code counts the faults.
+
+    python benchmarks/gpu.py [--device cuda]
+
+With --device cpu the same checks run where there is no GPU, but for those of streams and memory.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+
+from stepwell.data import sources
+from stepwell.errors import Interrupted
+from stepwell.recipe import read_recipe, resolve
+from stepwell.training import checkpoint, train
+from stepwell.training.conductor import Conductor
+from stepwell.training.run import Run
+
+
+def made_images(folder: Path) -> Path:
+    """Two classes of 300 small images, light and dark, in train/ and test/."""
+    generator = np.random.default_rng(0)
+    for part, count in (("train", 240), ("test", 60)):
+        for label, level in (("dark", 60), ("light", 190)):
+            (folder / part / label).mkdir(parents=True)
+            for i in range(count):
+                pixels = generator.normal(level, 40, (16, 16, 3)).clip(0, 255).astype(np.uint8)
+                Image.fromarray(pixels).save(folder / part / label / f"{i}.png")
+    return folder
+
+
+def run_of(changes: dict[str, Any]) -> Run:
+    recipe = read_recipe(None, changes)
+    data = sources.load(recipe.data)
+    return Run(resolve(recipe, data), data)
+
+
+def batches_are_the_cpus(images: Path, device: str) -> str:
+    """Samples that came by the side stream, prefetched and augmented, are those that the CPU gathers."""
+    changes = {"data": str(images), "augment.flip": 0.5, "augment.crop": 2, "training.epochs": 2}
+    for in_memory in (True, False):
+        here, there = (
+            run_of({**changes, "data.in_memory": in_memory, "training.device": d}) for d in ("cpu", device)
+        )
+        for update in range(12):
+            for (x, y), (u, v) in zip(here.batches.at(update), there.batches.at(update), strict=True):
+                busy = u.float() @ u.float().transpose(-1, -2)  # work that a copy could overtake
+                if not (torch.equal(x, u.cpu()) and torch.equal(y, v.cpu()) and busy.isfinite().all()):
+                    return f"update {update}, in_memory={in_memory}: another batch than on the CPU"
+        here.batches.close()
+        there.batches.close()
+    return ""
+
+
+def losses_are_the_cpus(images: Path, device: str) -> str:
+    """Twenty updates without dropout have the CPU's losses to 1e-3."""
+    losses = []
+    for d in ("cpu", device):
+        with tempfile.TemporaryDirectory() as out:
+            changes = {"training.device": d, "training.updates": 20, "training.log_every": 1}
+            _, folder = train.train(None, changes, f"{out}/run", quiet=True)
+            lines = (folder / "metrics.jsonl").read_text().splitlines()
+            losses.append(
+                [float(line.split('"loss": ')[1].split(",")[0]) for line in lines if "grad_norm" in line]
+            )
+    worst = float(np.abs(np.subtract(*losses)).max())
+    return "" if worst < 1e-3 else f"losses differ by {worst:.3g}"
+
+
+def every_precision_learns(images: Path, device: str) -> str:
+    """fp32, bf16 and fp16 learn digits to 95 %, on the device and to the end."""
+    for precision in ("fp32", "bf16", "fp16"):
+        with tempfile.TemporaryDirectory() as out:
+            changes = {"training.device": device, "training.precision": precision, "model": "cnn"}
+            result, _ = train.train(None, {**changes, "training.epochs": 15}, f"{out}/run", quiet=True)
+        if not result["test"]["accuracy"]["value"] > 0.95:
+            return f"{precision}: accuracy {result['test']['accuracy']['value']:.3f}"
+    return ""
+
+
+def resumed_is_uninterrupted(images: Path, device: str) -> str:
+    """Stopped in mid-epoch with dropout, crops and images from disk, a run ends with the same weights."""
+    changes = {
+        "data": str(images),
+        "data.in_memory": False,
+        "model.dropout": 0.3,
+        "augment.crop": 2,
+        "training.device": device,
+        "training.epochs": 4,
+    }
+    original = Conductor.interrupted
+    left = [5, 17]
+
+    def interrupted(self: Conductor) -> bool:
+        if left and self.run.update >= left[0]:
+            left.pop(0)
+            os.kill(os.getpid(), signal.SIGTERM)
+        return original(self)
+
+    with tempfile.TemporaryDirectory() as out:
+        train.train(None, changes, f"{out}/whole", quiet=True)
+        Conductor.interrupted = interrupted
+        try:
+            train.train(None, changes, f"{out}/parts", quiet=True)
+        except Interrupted:
+            for _ in range(3):
+                try:
+                    train.resume(f"{out}/parts", quiet=True)
+                except Interrupted:
+                    continue
+        finally:
+            Conductor.interrupted = original
+        one, two = (checkpoint.read(Path(out) / k / "model.safetensors")[0] for k in ("whole", "parts"))
+    other = [name for name, value in one.items() if not torch.equal(value, two[name])]
+    return f"{len(other)} of {len(one)} tensors differ, such as {other[0]}" if other else ""
+
+
+def steps_do_not_wait(images: Path, device: str) -> str:
+    """An ordinary fp32 update asks the GPU for nothing: torch finds no synchronization."""
+    if device == "cpu":
+        return ""
+    run = run_of({"training.device": device, "training.epochs": 2})
+    from stepwell.training.loop import backward, update
+
+    for _ in range(3):
+        backward(run)
+        update(run)
+        run.update += 1
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        backward(run)
+        update(run)
+    except RuntimeError as error:
+        return str(error).splitlines()[0]
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    return ""
+
+
+CHECKS: list[Callable[[Path, str], str]] = [
+    batches_are_the_cpus,
+    losses_are_the_cpus,
+    every_precision_learns,
+    resumed_is_uninterrupted,
+    steps_do_not_wait,
+]
+
+
+def main() -> int:
+    """Runs every check; returns how many failed."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--device", default="cuda")
+    device = parser.parse_args().device
+    faults = 0
+    with tempfile.TemporaryDirectory() as folder:
+        images = made_images(Path(folder) / "images")
+        for check in CHECKS:
+            found = check(images, device)
+            faults += bool(found)
+            print(f"{check.__name__.replace('_', ' '):<28} {found or 'ok'}", flush=True)
+    return faults
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -59,6 +59,7 @@ class MLflow:
 
         self._mlflow = mlflow
         if "MLFLOW_TRACKING_URI" not in os.environ:  # a folder needs no server and no database
+            os.environ.setdefault("MLFLOW_ALLOW_FILE_STORE", "true")
             mlflow.set_tracking_uri((folder / "mlruns").resolve().as_uri())
         mlflow.start_run(run_name=folder.name)
         mlflow.log_params(_flat(recipe))

@@ -167,7 +167,8 @@ def test_targets_say_the_task(save, y, task, classes, outputs):
             names = [v.decode() if isinstance(v, bytes) else str(v * 1) for v in truth.ravel().tolist()]
             assert [classes[i] for i in part.targets.tolist()] == names
         else:
-            torch.testing.assert_close(part.targets, torch.tensor(truth.reshape(-1, outputs)).float())
+            expected = torch.tensor(truth.reshape(-1, outputs)).float()
+            torch.testing.assert_close(part.targets.float(), expected)
     if task == "regression":
         train = data.train.targets
         torch.testing.assert_close(data.target_mean, train.mean(0))

@@ -138,3 +138,18 @@ def test_a_column_of_the_files_own_is_never_overwritten(people, name):
         predicting.predict(people / "run", people / "own.csv")
     table.with_columns(polars.lit("mine").alias("probability")).write_csv(people / "own.csv")
     assert predicting.predict(people / "run", people / "own.csv")["probability"].to_list() == ["mine"] * 3
+
+
+def test_targets_with_a_large_offset_keep_their_differences(tmp_path):
+    """Times in seconds since 1970, which float32 rounds to multiples of 128, are learnt to the second."""
+    x = np.random.default_rng(0).normal(size=400)
+    seconds = 1_700_000_000 + np.round(100 * x)
+    polars.DataFrame({"x": x, "when": seconds}).write_csv(tmp_path / "t.csv")
+    changes = {"data": str(tmp_path / "t.csv"), "data.target": "when", "model": "linear"}
+    changes |= {"training.updates": 2000, "optimizer.lr": 0.01}
+    train(None, changes, str(tmp_path / "run"), quiet=True)
+    found = predicting.predict(tmp_path / "run", tmp_path / "t.csv")
+    error = np.abs(found["prediction"].to_numpy() - seconds)
+    assert error.max() < 2
+    measured = predicting.evaluate_file(tmp_path / "run", tmp_path / "t.csv")["test"]["mae"]["value"]
+    assert measured == pytest.approx(error.mean(), rel=1e-6)

@@ -52,7 +52,7 @@ def load(config: BundledData) -> DataSet:
     task: Task
     if config.name == "diabetes":
         task, classes, labels = "regression", [], None
-        y = torch.from_numpy(found.target.astype(np.float32)[:, None])
+        y = torch.from_numpy(found.target.astype(np.float64)[:, None])
     else:
         classes, labels = [str(name) for name in found.target_names], found.target
         task = "multi-class" if len(classes) > 2 else "binary"
@@ -86,8 +86,8 @@ def load(config: BundledData) -> DataSet:
         targets=["target"],
         input_shift=shift,
         input_scale=scale,
-        target_mean=own.mean(0).float() if regression else None,
-        target_std=own.std(0, correction=0).float() if regression else None,
+        target_mean=own.mean(0) if regression else None,
+        target_std=own.std(0, correction=0) if regression else None,
         fingerprint=hashlib.blake2b(x.numpy().tobytes() + y.numpy().tobytes(), digest_size=16).hexdigest(),
     )
 
@@ -153,7 +153,7 @@ def _targets(preparation: dict[str, Any], path: str, y: np.ndarray | None, n: in
     if not classes:
         if y.dtype.kind not in "biuf" or not np.isfinite(y).all():
             raise UserError(f"{path}: y must be finite numbers, and is {y.dtype}: correct it.")
-        return torch.from_numpy(y.astype(np.float32)).reshape(n, 1)
+        return torch.from_numpy(y.astype(np.float64)).reshape(n, 1)
     known = {str(i): i for i in range(len(classes))} | {name: i for i, name in enumerate(classes)}
     given = [str(value) for value in y.reshape(-1).tolist()]
     for row, value in enumerate(given):

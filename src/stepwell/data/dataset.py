@@ -50,8 +50,8 @@ class TensorInputs:
 class Part:
     """The training, validation or test part.
 
-    targets: (N,) int64 classes · (N, L) float32 zeros and ones (multi-label) · (N, O) float32 in
-    the data's own units (regression).
+    targets: (N,) int64 classes · (N, L) float32 zeros and ones (multi-label) · (N, O) float64 in
+    the data's own units (regression: float32 would merge times in seconds, or large prices).
     rows: (N,) int64, the sample's number in the source, so that a mistake can be shown.
     """
 
@@ -74,7 +74,7 @@ class DataSet:
     preparation: JSON values only; with it `read_new` turns a raw new file into model inputs.
     input_shift, input_scale: x ← (x − shift) · scale standardizes; broadcastable to one sample,
     from the training part alone. None where there is nothing to standardize (tokens).
-    target_mean, target_std: (O,), regression only.
+    target_mean, target_std: (O,) float64, regression only.
     notes: plain sentences for the user ("column 'name' is left out: 891 different texts in 891 rows").
     """
 

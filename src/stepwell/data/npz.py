@@ -152,8 +152,8 @@ def load(config: NpzData) -> DataSet:
     if task == "regression":
         y = parts["train"].targets.double()
         spread = y.std(0, correction=0)
-        dataset.target_mean = y.mean(0).float()
-        dataset.target_std = torch.where(spread > 0, spread, torch.ones_like(spread)).float()
+        dataset.target_mean = y.mean(0)
+        dataset.target_std = torch.where(spread > 0, spread, torch.ones_like(spread))
     return dataset
 
 
@@ -472,7 +472,7 @@ def _names(values: np.ndarray) -> list[str]:
 def _targets(
     path: str, name: str, y: np.ndarray, task: Task, classes: list[str], columns: int | None = None
 ) -> Tensor:
-    """Returns (N,) int64, or (N, L) or (N, O) float32; refuses what was not in the training part."""
+    """Returns (N,) int64, (N, L) float32 or (N, O) float64; refuses what was not in the training part."""
     if y.ndim == 2 and y.shape[1] == 1:
         y = y[:, 0]
     if task in ("regression", "multi-label"):
@@ -485,7 +485,8 @@ def _targets(
         _check_finite(path, name, y)
         if task == "multi-label" and not np.isin(y, (0, 1)).all():
             raise UserError(f"{path}: {name} holds other values than 0 and 1, the labels in training.")
-        return torch.from_numpy(y.astype(np.float32)).reshape(len(y), -1)
+        kind = np.float32 if task == "multi-label" else np.float64
+        return torch.from_numpy(y.astype(kind)).reshape(len(y), -1)
     whole = y.dtype.kind == "f" and bool((y == np.round(y)).all())
     if y.ndim != 1 or (y.dtype.kind not in "biuUS" and not whole):
         raise UserError(

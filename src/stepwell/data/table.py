@@ -102,7 +102,7 @@ def load(config: TableData) -> DataSet:
     if task == "regression":
         own = train.targets.double()
         deviation = own.std(dim=0, correction=0)
-        mean, std = own.mean(dim=0).float(), torch.where(deviation > 0, deviation, 1.0).float()
+        mean, std = own.mean(dim=0), torch.where(deviation > 0, deviation, 1.0)
     return DataSet(
         name=Path(config.name).stem,
         kind="features",

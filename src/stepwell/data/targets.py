@@ -132,6 +132,7 @@ def read_targets(table: TableFile, raw: pl.DataFrame, memory: dict[str, Any]) ->
     names, task = memory["names"], memory["task"]
     if task in ("binary", "multi-class"):
         return _class_numbers(table, names[0], raw[names[0]], memory)
+    kind = np.float32 if task == "multi-label" else np.float64
     columns = []
     for name in names:
         text = simplified(raw[name])
@@ -151,7 +152,7 @@ def read_targets(table: TableFile, raw: pl.DataFrame, memory: dict[str, Any]) ->
                 f"{table.path}: the target {name!r} in row {table.file_row(i)} is {str(text[i])!r} and not"
                 f" {need}: correct it or leave the row out."
             )
-        columns.append(torch.from_numpy(number.to_numpy().astype(np.float32)))
+        columns.append(torch.from_numpy(number.to_numpy().astype(kind)))
     return torch.stack(columns, dim=1)  # (N, O)
 
 

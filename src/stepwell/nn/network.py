@@ -13,7 +13,8 @@ class Network(nn.Module):
 
     body: (B, *input_shape) → (B, outputs), for text (B, T) → (B, T, outputs).
     shift, scale: broadcastable to one sample; ignored for text, identity where None.
-    target_mean, target_std: (outputs,), regression only: the body predicts (y − mean) / std.
+    target_mean, target_std: (outputs,), regression only: the body predicts (y − mean) / std. In float64
+        they give predictions in float64, so that a large mean does not swallow the differences.
 
     All of them are buffers: they are saved, moved and converted with the weights, so a model file
     needs nothing else to predict from raw inputs (uint8 images, features in the data's own units).
@@ -68,7 +69,7 @@ class Network(nn.Module):
         """Targets as the loss wants them: for regression in standard deviations of the training part."""
         if self.target_mean is None or self.target_std is None:
             return targets
-        return (targets - self.target_mean) / self.target_std
+        return ((targets - self.target_mean) / self.target_std).to(self.input_scale.dtype)
 
     def decode(self, outputs: Tensor) -> Tensor:
         """Probabilities by softmax (multi-label: sigmoid), or targets in the data's own units."""
@@ -78,7 +79,7 @@ class Network(nn.Module):
             return outputs.softmax(-1)
         if self.target_mean is None or self.target_std is None:
             return outputs
-        return torch.addcmul(self.target_mean, outputs, self.target_std)
+        return torch.addcmul(self.target_mean, outputs.to(self.target_mean.dtype), self.target_std)
 
     def predict(self, x: Tensor) -> Tensor:
         """decode(forward(x)): from raw inputs to probabilities or target values."""

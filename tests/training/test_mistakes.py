@@ -133,7 +133,8 @@ def test_few_rows_and_broken_outputs_stay_json(n):
             record = evaluation_record(
                 task, outputs, targets, losses, CLASSES, ["u", "v"], np.arange(n), show
             )
-            json.dumps(record, allow_nan=False)
+            assert json.loads(json.dumps(record, allow_nan=False)) == record
+            assert record["task"] == task and len(record["mistakes"]) <= n
 
 
 def decoded(image):

@@ -87,25 +87,7 @@ def _conduct(
     quiet: bool,
 ) -> dict[str, Any]:
     """Trains to the end of the budget and writes what a finished run has."""
-    try:
-        return _train_and_finish(run, folder, loaded, tracking, quiet)
-    except OSError as error:
-        ours = error.filename is None or str(error.filename).startswith(str(folder.path))
-        what = (error.strerror or str(error)).lower()
-        raise UserError(
-            f"{folder.path if ours else error.filename}: {what}; mend this and go on with "
-            f"stepwell train --resume {shlex.quote(str(folder.path))}"
-        ) from error
-
-
-def _train_and_finish(
-    run: Run,
-    folder: RunFolder,
-    loaded: checkpoint.Loaded | None,
-    tracking: list[trackers.Tracker],
-    quiet: bool,
-) -> dict[str, Any]:
-    with stop_on_signals() as stop, _threads(run):
+    with _disk_in_words(folder), stop_on_signals() as stop, _threads(run):
         conductor = Conductor(run, folder, stop, loaded, tracking)
         try:
             conductor.save()  # from the first moment: a changed data file or recipe is noticed
@@ -119,6 +101,20 @@ def _train_and_finish(
         finally:
             conductor.close()
         return finish(run, folder, stop)
+
+
+@contextmanager
+def _disk_in_words(folder: RunFolder) -> Iterator[None]:
+    """A full or unwritable disk ends the process, not the run: says how to go on."""
+    try:
+        yield
+    except OSError as error:
+        ours = error.filename is None or str(error.filename).startswith(str(folder.path))
+        what = (error.strerror or str(error)).lower()
+        raise UserError(
+            f"{folder.path if ours else error.filename}: {what}; mend this and go on with "
+            f"stepwell train --resume {shlex.quote(str(folder.path))}"
+        ) from error
 
 
 @contextmanager

@@ -128,7 +128,7 @@ def _comparison(run: RunFolder) -> str:
             f"Always naming the most frequent class would give {percent(counts.sum(1).max() / counts.sum())}."
         )
         top = frequent_confusions(run, limit=1)
-        if top:
+        if top and top[0][2] > 1:  # where every mistake was made once, none is the most frequent
             true, predicted, count, _ = top[0]
             text += f" The most frequent mistake is “{true}” taken for “{predicted}” ({count:,} ×)."
         return text
@@ -145,6 +145,12 @@ def _course(run: RunFolder) -> str:
         return ""
     best = int(np.argmin(y))
     if y[best] > 0 and y[-1] > 1.05 * y[best]:
+        wanted = run.recipe.get("training", {}).get("weights")
+        if wanted == "auto" and run.result.get("weights", {}).get("delivered") == "last":
+            return (
+                f"Validation loss was lowest at update {int(x[best]):,}, but by no more than its noise, so "
+                "the last weights were kept."
+            )
         return (
             f"Validation loss was lowest at update {int(x[best]):,} and rose by "
             f"{percent(y[-1] / y[best] - 1)} after it: from there on the network overfits."

@@ -645,6 +645,8 @@ def test_control_c_before_training(place, tmp_path):
         "import os, pathlib, time\npathlib.Path(os.environ['MARK']).touch()\ntime.sleep(60)\n"
     )
     before, mark = _content(place), tmp_path / "mark"
+    # A shell that starts the tests in the background has them ignore Ctrl-C, and their children with them.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     process = _stepwell(
         "train", "model=slowmodel:build", "--out", "new", env={**os.environ, "MARK": str(mark)}
     )

@@ -316,6 +316,7 @@ CASES = {
     "train schedule=constant schedule.end=0.1": "schedule.end",
     "train model.hidden=[] model.dropout=0.5": "dropout",
     "train data.validation=0 training.weights=best": "data.validation",
+    "train data.validation=0 data.test=0 training.evaluate_every=9": "no effect without a validation",
     "predict run good.npz --length 9": "--length",
     # recipe files
     "train nowhere.yaml": "nowhere.yaml",

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -23,6 +24,7 @@ from stepwell.training import checkpoint, trackers, train
 from stepwell.training import loop as loop_module
 from stepwell.training.conductor import Conductor
 from stepwell.training.predict import trained
+from stepwell.training.reproducible import same_arithmetic
 
 SMALL = {
     "training.epochs": 3,
@@ -97,6 +99,13 @@ def train_with_interruptions(recipe, out, monkeypatch, updates):
                     return
             except Interrupted:
                 continue
+
+
+def train_until(out, monkeypatch, update):
+    """Leaves a run interrupted after this update."""
+    with monkeypatch.context() as patch, pytest.raises(Interrupted):
+        interrupt_at(patch, [update])
+        train.train(None, SMALL, str(out), quiet=True)
 
 
 @pytest.mark.parametrize("name", RUNS)
@@ -435,3 +444,63 @@ def test_a_lost_model_is_rebuilt_from_the_checkpoint(tmp_path):
     (tmp_path / "run" / "timing.jsonl").unlink()  # no part of the promise: its loss stops nothing
     train.resume(tmp_path / "run", quiet=True)
     assert model.read_bytes() == before
+
+
+def test_a_model_that_draws_from_python_and_numpy(tmp_path, monkeypatch):
+    """All generators that a module may use are part of the state, normal numbers' kept halves too."""
+    (tmp_path / "noisy.py").write_text(
+        "import random, torch, numpy\n"
+        "class Noisy(torch.nn.Linear):\n"
+        "    def forward(self, x):\n"
+        "        if self.training:\n"
+        "            x = x + random.gauss(0, 1) + float(numpy.random.normal()) + random.random()\n"
+        "        return super().forward(x.flatten(1))\n"
+        "def make(shape, outputs):\n"
+        "    return Noisy(64, outputs)\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    recipe = {**SMALL, "model": "noisy:make", "training.updates": 31}
+    del recipe["training.epochs"]
+    before = random.getstate(), [str(part) for part in np.random.get_state()]
+    train.train(None, recipe, "whole", quiet=True)
+    train_with_interruptions(recipe, "parts", monkeypatch, [6, 17])  # an odd number of normal ones before
+    assert digest(tmp_path / "parts") == digest(tmp_path / "whole")
+    assert before == (random.getstate(), [str(part) for part in np.random.get_state()])
+
+
+def test_going_on_elsewhere_is_said(tmp_path, monkeypatch, capsys):
+    """Bit for bit holds on one machine: with another torch, the note says which it began with."""
+    train_until(tmp_path / "run", monkeypatch, 5)
+    path = sorted((tmp_path / "run/checkpoints").glob("update-*"))[-1]
+    tensors, state = checkpoint.read(path)
+    checkpoint.write(path, tensors, state | {"environment": state["environment"] | {"torch": "2.11.0"}})
+    train.resume(tmp_path / "run")
+    assert f"began with torch 2.11.0, now {torch.__version__}: its end may differ" in capsys.readouterr().err
+
+
+def test_a_lost_gpu_is_refused(tmp_path, monkeypatch):
+    """The saved recipe names the device: where it is gone, the run does not quietly go on on another."""
+    train_until(tmp_path / "run", monkeypatch, 5)
+    recipe = tmp_path / "run/recipe.yaml"
+    assert "device: cpu" in recipe.read_text()
+    recipe.write_text(recipe.read_text().replace("device: cpu", "device: cuda:7"))
+    with pytest.raises(UserError, match=r"recipe.yaml: training.device=cuda:7: .* use cpu .*last bits"):
+        train.resume(tmp_path / "run")
+
+
+def test_arithmetic_does_not_vary_and_is_given_back():
+    """While a run computes, torch may only use algorithms that give the same bits each time."""
+
+    def state():
+        mode = torch.get_deterministic_debug_mode(), torch.backends.cudnn.benchmark
+        return *mode, torch.get_num_threads(), memory.fill_uninitialized_memory
+
+    memory: Any = torch.utils.deterministic
+    before = state()
+    with same_arithmetic(one_thread=True, warn=False):
+        assert torch.are_deterministic_algorithms_enabled() and torch.get_num_threads() == 1
+        with pytest.raises(RuntimeError, match="deterministic"):
+            torch.ones(4).put_(torch.tensor([0, 0]), torch.ones(2))
+    with pytest.warns(UserWarning, match="deterministic"), same_arithmetic(one_thread=False, warn=True):
+        torch.ones(4).put_(torch.tensor([0, 0]), torch.ones(2))
+    assert state() == before

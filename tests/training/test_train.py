@@ -12,7 +12,7 @@ from torch import nn
 import stepwell as sw
 from stepwell.data import sources
 from stepwell.errors import UserError
-from stepwell.recipe import read_recipe, resolve
+from stepwell.recipe import choose_device, read_recipe, resolve
 from stepwell.training.run import Run
 from stepwell.training.train import train
 
@@ -154,10 +154,12 @@ def test_same_seed_same_bits_other_seed_other_bits(tmp_path):
 
 
 def test_the_saved_recipe_trains_the_same(tmp_path):
-    """recipe.yaml holds every key; training it again gives the same model."""
+    """recipe.yaml holds every key, decided; training it again gives the same model."""
     _, one = train(
         None, {**QUICK, "optimizer": "momentum", "schedule": "step"}, str(tmp_path / "a"), quiet=True
     )
+    saved = read_recipe(one / "recipe.yaml")
+    assert saved.training.device == str(choose_device("auto")) and saved.training.evaluate_every == 20
     again = sw.train(str(one / "recipe.yaml"), out=str(tmp_path / "b"), quiet=True)
     assert (one / "model.safetensors").read_bytes() == (tmp_path / "b" / "model.safetensors").read_bytes()
     assert Path(again["report"]).exists()

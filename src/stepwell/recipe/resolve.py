@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 
+import torch
+
 from stepwell.data.dataset import DataSet
 from stepwell.errors import UserError
 from stepwell.nn import losses
@@ -13,10 +15,14 @@ from stepwell.recipe.schema import Recipe
 # table ends in seconds.
 UPDATES = 3000
 EPOCHS = (5, 1000)
+EVALUATIONS = 100  # a table of a hundred rows has a thousand epochs: a hundred points draw as good a curve
 
 
 def resolve(recipe: Recipe, data: DataSet) -> Recipe:
-    """Returns the recipe with every key decided; raises UserError where one has no effect."""
+    """Returns the recipe with every key decided; raises UserError where one has no effect.
+
+    Open stays only what leaves the numbers alone: checkpoints by the clock, images in memory or not.
+    """
     loss = recipe.loss or losses.LossConfig.model_validate({"name": losses.default(data.task)})
     augment = recipe.augment
     for key, wanted in (
@@ -30,13 +36,37 @@ def resolve(recipe: Recipe, data: DataSet) -> Recipe:
                 f"and this data is {_KINDS[data.kind]}; remove it"
             )
     training = recipe.training
+    evaluated = len(data.validation) + len(data.test) > 0
+    if training.evaluate_every is not None and not evaluated:
+        raise UserError(
+            "training.evaluate_every has no effect without a validation and a test part: remove it"
+        )
     if training.weights == "best" and not len(data.validation):
         raise UserError("training.weights=best has no effect without a validation part: set data.validation")
-    if training.epochs is None and training.updates is None and training.seconds is None:
-        batches = updates_per_epoch(len(data.train), training.batch_size, training.accumulate)
-        epochs = min(max(math.ceil(UPDATES / batches), EPOCHS[0]), EPOCHS[1])
-        training = training.model_copy(update={"epochs": epochs})
+    epoch = updates_per_epoch(len(data.train), training.batch_size, training.accumulate)
+    decided: dict[str, object] = {"device": str(choose_device(training.device))}
+    epochs = training.epochs
+    if epochs is None and training.updates is None and training.seconds is None:
+        epochs = decided["epochs"] = min(max(math.ceil(UPDATES / epoch), EPOCHS[0]), EPOCHS[1])
+    if training.evaluate_every is None and evaluated:
+        updates = training.updates or (epochs or 0) * epoch
+        decided["evaluate_every"] = epoch * max(math.ceil(updates / (EVALUATIONS * epoch)), 1)
+    training = training.model_copy(update=decided)
     return recipe.model_copy(update={"loss": loss, "training": training})
+
+
+def choose_device(name: str) -> torch.device:
+    """The device that `training.device` means; UserError where this machine does not have it."""
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    device = torch.device("cuda:0" if name == "cuda" else name)
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        found = torch.cuda.device_count()
+        raise UserError(
+            f"training.device={name}: this machine has {found or 'no'} such device{'s' * (found != 1)}; "
+            "use cpu"
+        )
+    return device
 
 
 def updates_per_epoch(samples: int, batch_size: int, accumulate: int) -> int:

@@ -18,7 +18,9 @@ from torch import Tensor
 
 from stepwell.errors import UserError
 from stepwell.training import files
-from stepwell.training.run import Run, random_state, restore_random_state
+from stepwell.training.environment import environment
+from stepwell.training.reproducible import random_state, restore_random_state
+from stepwell.training.run import Run
 from stepwell.training.snapshot import Snapshot
 
 FORMAT = "1"
@@ -53,6 +55,7 @@ def save(folder: Path, run: Run, good: Snapshot, extra: dict[str, Any], keep: in
         "scaler": run.scaler.state_dict() if run.scaler is not None else None,
         "data": run.data.fingerprint,
         "recipe": run.recipe.model_dump(),
+        "environment": environment(run.device),
         **extra,
     }
     save_best(folder, run)

@@ -131,9 +131,10 @@ class Conductor:
         run.pending.clear()
         self._before, self._gradients = [], []
         run.rate_factor *= RATE_CUT
+        rate = run.recipe.optimizer.lr * run.rate_factor
         message = (
-            f"{cause}: back to {f'update {run.update}' if run.update else 'the start'}, learning rate now "
-            f"{run.rate():.3g} ({run.roll_backs} of {ROLL_BACKS} roll-backs)"
+            f"{cause}: back to {f'update {run.update}' if run.update else 'the start'}, learning rate now at "
+            f"most {rate:.3g} ({run.roll_backs} of {ROLL_BACKS} roll-backs)"
         )
         self._write({"update": update, "event": "rolled back", "message": message})
         if run.best.get("update", 0) > run.update:

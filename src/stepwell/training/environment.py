@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+from functools import cache
 from importlib.metadata import version
 from typing import Any
 
@@ -12,7 +13,7 @@ import torch
 def environment(device: torch.device) -> dict[str, Any]:
     """Versions, platform, device and threads; the same bits need the same of all of them."""
     found = {
-        "stepwell": version("stepwell"),
+        "stepwell": _version(),
         "python": platform.python_version(),
         "torch": torch.__version__,
         "platform": f"{platform.system()} {platform.machine()}",
@@ -25,6 +26,12 @@ def environment(device: torch.device) -> dict[str, Any]:
     return found
 
 
+@cache
+def _version() -> str:
+    return version("stepwell")
+
+
+@cache
 def _processor() -> str:
     try:
         with open("/proc/cpuinfo", encoding="utf-8") as file:

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import math
-import random
 import time
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
-import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from stepwell.data import counter
 from stepwell.data.augment import augment
@@ -23,7 +19,7 @@ from stepwell.nn import losses, registry
 from stepwell.nn.configs import UserModel
 from stepwell.nn.network import Network
 from stepwell.optim import configs as optimizers
-from stepwell.recipe import Recipe, updates_per_epoch
+from stepwell.recipe import Recipe, choose_device, updates_per_epoch
 from stepwell.schedules import configs as schedules
 
 
@@ -46,6 +42,9 @@ class Run:
         if not self.parameters:
             raise UserError(f"model.name={recipe.model.name} has no weights to train")
         pack(self.parameters.values())
+        for module in self.network.modules():
+            if isinstance(module, nn.RNNBase):
+                module.flatten_parameters()  # on a GPU cuDNN wants an order of its own, or copies every time
         regularize = recipe.regularize
         self.optimizer = optimizers.build(
             recipe.optimizer, self.parameters.values(), regularize.l2, regularize.decay
@@ -106,9 +105,8 @@ class Run:
             self.updates: int | None = training.epochs * self.updates_per_epoch
         else:
             self.updates = training.updates  # None: a budget in seconds
-        # A table of a hundred rows has a thousand epochs: a hundred evaluations draw as good a curve.
-        epochs = math.ceil((self.updates or 0) / (100 * self.updates_per_epoch)) or 1
-        self.evaluate_every = training.evaluate_every or epochs * self.updates_per_epoch
+        # None: there is nothing to evaluate on.
+        self.evaluate_every = training.evaluate_every or training.log_every
         # A budget in seconds has no last update: its schedule counts in thousandths of the budget.
         self.schedule = schedules.build(self.recipe.schedule, self.recipe.optimizer.lr, self.updates or 1000)
         wanted = self.recipe.augment
@@ -194,47 +192,3 @@ class Run:
     def weights(self) -> dict[str, Tensor]:
         """The model's tensors alone, without the prefix."""
         return {n.removeprefix("model."): v for n, v in self.live.items() if n.startswith("model.")}
-
-
-def choose_device(name: str) -> torch.device:
-    """The device that `training.device` means."""
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    device = torch.device(name)
-    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        found = torch.cuda.device_count()
-        raise UserError(
-            f"training.device={name}: this machine has {found or 'no'} such device{'s' * (found != 1)}; "
-            "use cpu"
-        )
-    return device
-
-
-def random_state(device: torch.device) -> dict[str, Tensor]:
-    """The state of torch's generators that layers draw from."""
-    state = {"cpu": torch.get_rng_state()}
-    if device.type == "cuda":
-        state["cuda"] = torch.cuda.get_rng_state(device)
-    return state
-
-
-def restore_random_state(state: dict[str, Tensor], device: torch.device) -> None:
-    """Puts back what `random_state` returned."""
-    torch.set_rng_state(state["cpu"])
-    if "cuda" in state:
-        torch.cuda.set_rng_state(state["cuda"], device)
-
-
-@contextmanager
-def own_randomness(seed: int) -> Iterator[None]:
-    """Seeds Python's and NumPy's generators for users' modules, and gives all of them back as they were."""
-    devices = list(range(torch.cuda.device_count())) if torch.cuda.is_available() else []
-    ours, numpys = random.getstate(), np.random.get_state()
-    with torch.random.fork_rng(devices):
-        random.seed(seed)
-        np.random.seed(seed % 2**32)
-        try:
-            yield
-        finally:
-            random.setstate(ours)
-            np.random.set_state(numpys)

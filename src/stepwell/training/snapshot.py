@@ -8,7 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from stepwell.training.run import Run, random_state, restore_random_state
+from stepwell.training.reproducible import random_state, restore_random_state
+from stepwell.training.run import Run
 
 
 @dataclass

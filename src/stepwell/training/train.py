@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -12,13 +13,16 @@ import torch
 
 from stepwell.data import counter, sources
 from stepwell.errors import UserError
-from stepwell.recipe import Recipe, read_recipe, resolve
+from stepwell.nn.configs import UserModel
+from stepwell.recipe import Recipe, choose_device, read_recipe, resolve
 from stepwell.training import checkpoint, trackers
 from stepwell.training.conductor import Conductor
+from stepwell.training.environment import environment
 from stepwell.training.finish import finish
 from stepwell.training.loop import fit
 from stepwell.training.progress import Progress
-from stepwell.training.run import Run, own_randomness
+from stepwell.training.reproducible import own_randomness, same_arithmetic
+from stepwell.training.run import Run
 from stepwell.training.run_folder import RunFolder
 from stepwell.training.signals import stop_on_signals
 
@@ -43,7 +47,7 @@ def train(
     trackers.require_installed(asked.training.track)
     data = sources.load(asked.data)
     whole = resolve(asked, data)
-    with own_randomness(counter.key(whole.seed, 3)), _memory_in_words():
+    with _alone(whole):
         run = Run(whole, data)
         folder = RunFolder.create(out, whole)
         try:
@@ -69,8 +73,9 @@ def resume(path: str | Path, quiet: bool = False) -> tuple[dict[str, Any], bool]
         if result is not None and folder.model_file.exists():
             return result, True
         recipe = folder.recipe()
+        _require_device(recipe, folder)
         data = sources.load(recipe.data)
-        with own_randomness(counter.key(recipe.seed, 3)), _memory_in_words():
+        with _alone(recipe):
             run = Run(recipe, data)
             loaded = checkpoint.load(folder.checkpoints, run)
             tracking = trackers.start(recipe.training.track, folder.path, recipe.model_dump())
@@ -87,13 +92,15 @@ def _conduct(
     quiet: bool,
 ) -> dict[str, Any]:
     """Trains to the end of the budget and writes what a finished run has."""
-    with _disk_in_words(folder), stop_on_signals() as stop, _threads(run):
+    warn = isinstance(run.recipe.model, UserModel)
+    with _disk_in_words(folder), stop_on_signals() as stop, same_arithmetic(run.is_small, warn):
         conductor = Conductor(run, folder, stop, loaded, tracking)
         try:
             conductor.save()  # from the first moment: a changed data file or recipe is noticed
             with Progress(conductor.state, quiet) as progress:
                 conductor.progress = progress
-                for note in [*(run.data.notes if loaded is None else []), *(loaded.notes if loaded else [])]:
+                notes = run.data.notes if loaded is None else [*loaded.notes, *_moved(run, loaded)]
+                for note in notes:
                     progress.say(f"Note: {note.rstrip('.')}.")
                 fit(run, conductor)
             stop.raise_if_asked(folder.path)
@@ -117,23 +124,35 @@ def _disk_in_words(folder: RunFolder) -> Iterator[None]:
         ) from error
 
 
-@contextmanager
-def _threads(run: Run) -> Iterator[None]:
-    """One thread for a small network, by the recipe alone, so that a resumed run computes alike."""
-    before = torch.get_num_threads()
-    if run.is_small:
-        torch.set_num_threads(1)
+def _require_device(recipe: Recipe, folder: RunFolder) -> None:
+    """Another device has other rounding: going on there is for the user to decide."""
     try:
-        yield
-    finally:
-        torch.set_num_threads(before)
+        choose_device(recipe.training.device)
+    except UserError as error:
+        raise UserError(f"{folder.recipe_file}: {error} (the end will differ in the last bits)") from None
+
+
+def _moved(run: Run, loaded: checkpoint.Loaded) -> list[str]:
+    """A note where a run goes on elsewhere than it began: bit for bit holds on one machine only."""
+    before, now = loaded.state["environment"], environment(run.device)
+    changed = [f"{key} {before.get(key)}, now {now[key]}" for key in now if now[key] != before.get(key)]
+    if not changed:
+        return []
+    return [f"this run began with {'; '.join(changed)}: its end may differ in the last bits"]
 
 
 @contextmanager
-def _memory_in_words() -> Iterator[None]:
-    """torch reports memory that cannot be had by a RuntimeError, which only its text tells from others."""
+def _alone(recipe: Recipe) -> Iterator[None]:
+    """A run's own random numbers; and what memory it cannot have, in words.
+
+    torch reports that by a RuntimeError, which only its text tells from others.
+    """
+    device = torch.device(recipe.training.device)
+    if device.type == "cuda":  # read when cuBLAS starts; without it some of its products differ each time
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     try:
-        yield
+        with own_randomness(counter.key(recipe.seed, 3), device):
+            yield
     except (MemoryError, RuntimeError) as error:
         text = str(error).lower()
         if isinstance(error, MemoryError) or "allocate memory" in text or "out of memory" in text:

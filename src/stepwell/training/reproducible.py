@@ -1,0 +1,73 @@
+"""The same seed gives the same bits: random numbers of a run's own, and arithmetic that does not vary."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+
+def random_state(device: torch.device) -> dict[str, Tensor]:
+    """The state of all generators that a module may draw from: torch's, Python's and NumPy's."""
+    state = {"cpu": torch.get_rng_state()}
+    if device.type == "cuda":
+        state["cuda"] = torch.cuda.get_rng_state(device)
+    # float64 holds 32-bit words, places and the kept half of a pair of normal numbers alike.
+    _, words, place, kept, normal = np.random.get_state()
+    state["numpy"] = torch.from_numpy(np.array([*words, place, kept, normal], np.float64))
+    _, internal, normal = random.getstate()
+    state["python"] = torch.tensor([*internal, normal is not None, normal or 0.0], dtype=torch.float64)
+    return state
+
+
+def restore_random_state(state: dict[str, Tensor], device: torch.device) -> None:
+    """Puts back what `random_state` returned."""
+    torch.set_rng_state(state["cpu"])
+    if "cuda" in state:
+        torch.cuda.set_rng_state(state["cuda"], device)
+    *words, place, kept, normal = state["numpy"].tolist()
+    np.random.set_state(("MT19937", np.array(words, np.uint32), int(place), int(kept), normal))
+    *internal, kept, normal = state["python"].tolist()
+    version = random.getstate()[0]
+    random.setstate((version, tuple(map(int, internal)), normal if kept else None))
+
+
+@contextmanager
+def own_randomness(seed: int, device: torch.device) -> Iterator[None]:
+    """Seeds Python's and NumPy's generators for users' modules, and gives all of them back as they were."""
+    ours, numpys = random.getstate(), np.random.get_state()
+    with torch.random.fork_rng([device] if device.type == "cuda" else []):
+        random.seed(seed)
+        np.random.seed(seed % 2**32)
+        try:
+            yield
+        finally:
+            random.setstate(ours)
+            np.random.set_state(numpys)
+
+
+@contextmanager
+def same_arithmetic(one_thread: bool, warn: bool) -> Iterator[None]:
+    """Threads and algorithms that do not depend on chance, so that a run computes the same each time.
+
+    Of several algorithms for an operation torch takes one that gives the same bits each time. Where
+    there is none, it warns (`warn`, for a user's own module) or raises RuntimeError.
+    """
+    memory: Any = torch.utils.deterministic
+    threads, kept = torch.get_num_threads(), torch.backends.cudnn.benchmark
+    mode, fill = torch.get_deterministic_debug_mode(), memory.fill_uninitialized_memory
+    if one_thread:
+        torch.set_num_threads(1)
+    torch.use_deterministic_algorithms(True, warn_only=warn)
+    torch.backends.cudnn.benchmark = memory.fill_uninitialized_memory = False
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+        torch.set_deterministic_debug_mode(mode)
+        torch.backends.cudnn.benchmark, memory.fill_uninitialized_memory = kept, fill

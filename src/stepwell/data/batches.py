@@ -11,9 +11,10 @@ import torch
 from torch import Tensor
 
 from stepwell.data import counter
-from stepwell.data.dataset import Part, TensorInputs
+from stepwell.data.dataset import Part
 
 Batch = tuple[Tensor, Tensor]
+Chunk = tuple[list[list[Batch]], torch.cuda.Event | None]  # the event says that it has been copied
 # (inputs, their sample numbers, the epoch's key) → inputs
 Transform = Callable[[Tensor, Tensor, int], Tensor]
 
@@ -27,8 +28,8 @@ class Batches:
     """The batches of each update: `at(k)` is a list of (inputs, targets), one for each accumulation.
 
     Epoch e = ⌊k / updates_per_epoch⌋ has its own permutation, drawn from (seed, e), so that any
-    position of the run is reached in one step. Samples in memory are gathered where they lie;
-    samples on disk are fetched ahead by a thread, and on a GPU copied on a stream of their own.
+    position of the run is reached in one step. Samples in the device's memory are gathered where they
+    lie; others are fetched ahead by a thread, and copied to a GPU on a stream of their own.
     """
 
     def __init__(
@@ -49,14 +50,12 @@ class Batches:
             device,
             transform,
         )
-        self.in_place = self.part.inputs.resident
+        self.in_place = self.part.inputs.resident and self.part.targets.device.type == device.type
         sample = self.part.gather(torch.zeros(1, dtype=torch.int64, device=self._index_device()))
         update_bytes = sum(t.nbytes for t in sample) * self.size
         self.chunk = max(1, min(CHUNK_UPDATES, CHUNK_BYTES // update_bytes)) if self.in_place else 1
         self._order: tuple[int, Tensor] | None = None
-        self._chunks: OrderedDict[tuple[int, int], Future[list[list[Batch]]] | list[list[Batch]]] = (
-            OrderedDict()
-        )
+        self._chunks: OrderedDict[tuple[int, int], Future[Chunk] | list[list[Batch]]] = OrderedDict()
         self._pool = None if self.in_place else ThreadPoolExecutor(1, thread_name_prefix="stepwell-batches")
         self._stream = torch.cuda.Stream(device) if device.type == "cuda" and not self.in_place else None
 
@@ -69,8 +68,9 @@ class Batches:
             chunk = self._fetch(epoch, number)
         if isinstance(chunk, Future):
             self._fetch_ahead(epoch, number)
-            chunk = self._chunks[epoch, number] = chunk.result()
-            self._wait_for_copy(chunk)
+            batches, copied = chunk.result()
+            self._wait_for_copy(batches, copied)
+            chunk = self._chunks[epoch, number] = batches
         return chunk[place]
 
     def close(self) -> None:
@@ -78,13 +78,13 @@ class Batches:
         if self._pool is not None:
             self._pool.shutdown(wait=True, cancel_futures=True)
 
-    def _fetch(self, epoch: int, number: int) -> list[list[Batch]] | Future[list[list[Batch]]]:
+    def _fetch(self, epoch: int, number: int) -> list[list[Batch]] | Future[Chunk]:
         """Starts reading a chunk; the oldest ones make room, keeping those that are still ahead."""
         while len(self._chunks) > (0 if self.in_place else AHEAD + 1):
             self._chunks.popitem(last=False)
         index = self._index(epoch, number)
         if self._pool is None:
-            self._chunks[epoch, number] = self._read(epoch, index)
+            self._chunks[epoch, number], _ = self._read(epoch, index)
         else:
             self._chunks[epoch, number] = self._pool.submit(self._read, epoch, index)
         return self._chunks[epoch, number]
@@ -101,22 +101,26 @@ class Batches:
         if self._order is None or self._order[0] != epoch:
             generator = torch.Generator().manual_seed(counter.key(self.seed, epoch))
             order = torch.randperm(len(self.part), generator=generator)
-            self._order = epoch, order[: self.updates_per_epoch * self.size].to(self._index_device())
+            self._order = epoch, _copy(order[: self.updates_per_epoch * self.size], self._index_device())
         start = number * self.chunk * self.size
         return self._order[1][start : start + self.chunk * self.size]
 
-    def _read(self, epoch: int, index: Tensor) -> list[list[Batch]]:
+    def _read(self, epoch: int, index: Tensor) -> Chunk:
         epoch_key = counter.key(self.seed, epoch, 1)
         with torch.cuda.stream(self._stream) if self._stream is not None else nullcontext():
             x, y = self.part.gather(index, epoch_key)
             if x.device != self.device:
                 x, y = _copy(x, self.device), _copy(y, self.device)
             if self.transform is not None:
-                x = self.transform(x, index.to(self.device), epoch_key)
+                x = self.transform(x, _copy(index, self.device), epoch_key)
+            copied = None
+            if self._stream is not None:
+                copied = torch.cuda.Event()
+                copied.record(self._stream)
         updates = list(zip(x.split(self.size), y.split(self.size), strict=True))
         if self.size == self.batch_size:
-            return [[batch] for batch in updates]
-        return [self._micro_batches(x, y) for x, y in updates]
+            return [[batch] for batch in updates], copied
+        return [self._micro_batches(x, y) for x, y in updates], copied
 
     def _micro_batches(self, x: Tensor, y: Tensor) -> list[Batch]:
         """Splits an update's samples evenly; batch norm has no variance in a lone one.
@@ -129,11 +133,11 @@ class Batches:
             pieces = max(1, min(pieces, len(y) // 2))
         return list(zip(x.tensor_split(pieces), y.tensor_split(pieces), strict=True))
 
-    def _wait_for_copy(self, chunk: list[list[Batch]]) -> None:
+    def _wait_for_copy(self, chunk: list[list[Batch]], copied: torch.cuda.Event | None) -> None:
         """Orders the computation after the copy, and keeps the memory until the computation is done."""
-        if self._stream is not None:
+        if copied is not None:
             stream = torch.cuda.current_stream(self.device)
-            stream.wait_stream(self._stream)
+            stream.wait_event(copied)  # this chunk's own: those fetched ahead may still be on their way
             for x, y in (batch for batches in chunk for batch in batches):
                 x.record_stream(stream)
                 y.record_stream(stream)
@@ -144,14 +148,13 @@ class Batches:
 
 def _copy(values: Tensor, device: torch.device) -> Tensor:
     """To the device without waiting; from pinned memory, since only that can be copied meanwhile."""
-    return values.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else values.to(device)
+    if device.type != "cuda" or values.device.type != "cpu":
+        return values.to(device)
+    return values.pin_memory().to(device, non_blocking=True)
 
 
 def _on_device(part: Part, device: torch.device) -> Part:
     """Moves a part to the GPU once and for all, if it takes at most a quarter of what is free there."""
-    inputs = part.inputs
-    if device.type != "cuda" or type(part) is not Part or not isinstance(inputs, TensorInputs):
+    if device.type != "cuda" or not part.inputs.resident:
         return part
-    if not inputs.resident or inputs.values.nbytes > torch.cuda.mem_get_info(device)[0] // 4:
-        return part
-    return Part(TensorInputs(inputs.values.to(device)), part.targets.to(device), part.rows)
+    return part.to(device) if part.nbytes <= torch.cuda.mem_get_info(device)[0] // 4 else part

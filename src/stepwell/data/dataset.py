@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
+import torch
 from torch import Tensor
 
 Kind = Literal["features", "image", "sequence", "text"]
@@ -65,6 +66,17 @@ class Part:
     def gather(self, index: Tensor, epoch_key: int = 0) -> tuple[Tensor, Tensor]:
         """Returns inputs (B, *shape) and targets (B, …); `epoch_key` differs from epoch to epoch."""
         return self.inputs.gather(index), self.targets.index_select(0, index)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of a part in memory."""
+        assert isinstance(self.inputs, TensorInputs)
+        return self.inputs.values.nbytes + self.targets.nbytes
+
+    def to(self, device: torch.device) -> Part:
+        """This part, which is in memory, on another device."""
+        assert isinstance(self.inputs, TensorInputs)
+        return Part(TensorInputs(self.inputs.values.to(device)), self.targets.to(device), self.rows)
 
 
 @dataclass

@@ -77,6 +77,13 @@ class TextPart(Part):
         block = _take(self.tokens, index * self.length + shift, self.length + 1)
         return block[:, :-1].contiguous(), block[:, 1:].contiguous()
 
+    @property
+    def nbytes(self) -> int:
+        return self.tokens.nbytes
+
+    def to(self, device: torch.device) -> TextPart:
+        return TextPart(self.tokens.to(device), self.length, self.start, self.shifted)
+
 
 def load(config: TextData) -> DataSet:
     """Reads a text file; the first part trains, the next validates, the last tests.

@@ -1,0 +1,61 @@
+"""What a GPU needs of an update, shown without one.
+
+torch's meta device has shapes and no values: mixing it with the CPU raises, and so does asking it for
+a number. What a real device adds (streams, its own rounding) is checked by benchmarks/gpu.py.
+"""
+
+import pytest
+import torch
+
+from stepwell.data import sources
+from stepwell.recipe import read_recipe, resolve
+from stepwell.training import run as run_module
+from stepwell.training.loop import backward, update
+
+META = torch.device("meta")
+
+RECIPES = {
+    "mlp": {"model.dropout": 0.1, "regularize.decay": 0.1},
+    "cnn": {"model": "cnn", "augment.crop": 1, "augment.flip": 0.5, "augment.noise": 0.1},
+    "resnet": {"model": "resnet", "optimizer": "momentum", "training.accumulate": 2},
+    "rnn": {"model": "rnn", "optimizer": "sgd"},
+    "regression": {"data": "diabetes", "loss": "huber", "optimizer": "momentum-displacement"},
+    "transformer": {"data": "TEXT", "model.layers": 1},
+}
+
+
+@pytest.mark.parametrize("moved", [True, False], ids=["data on the device", "data beside it"])
+@pytest.mark.parametrize("name", RECIPES)
+def test_an_update_stays_on_its_device_and_asks_it_for_nothing(name, moved, tmp_path, monkeypatch):
+    """Batch, loss, gradients, norm and update are on the device, and no value comes back from there."""
+    (tmp_path / "text.txt").write_text("To be, or not to be, that is the question.\n" * 40)
+    changes = {k: str(tmp_path / "text.txt") if v == "TEXT" else v for k, v in RECIPES[name].items()}
+    asked = read_recipe(None, changes)
+    data = sources.load(asked.data)
+    recipe = resolve(asked, data)
+    recipe.training = recipe.training.model_copy(update={"device": "meta"})
+    monkeypatch.setattr(run_module, "choose_device", torch.device)
+    if moved:
+        data.train = data.train.to(META)
+    run = run_module.Run(recipe, data)
+    assert run.batches.in_place == moved
+    for _ in range(3):
+        found = [backward(run), update(run)]
+        assert all(t.device == META for batch in run.batches.at(run.update) for t in batch)
+        run.update += 1
+        assert all(t.device == META for t in [*found, *run.live.values()])
+    run.batches.close()
+    with pytest.raises(RuntimeError, match="meta"):  # the test would notice
+        found[0].item()
+
+
+@pytest.mark.parametrize("name", ["mlp", "transformer"])
+def test_a_moved_part_gathers_the_same(name, tmp_path):
+    """`Part.to` keeps samples, targets and their order, and says how many bytes it takes."""
+    (tmp_path / "text.txt").write_text("To be, or not to be, that is the question.\n" * 40)
+    changes = {k: str(tmp_path / "text.txt") if v == "TEXT" else v for k, v in RECIPES[name].items()}
+    part = sources.load(read_recipe(None, changes).data).train
+    moved, index = part.to(torch.device("cpu", 0)), torch.tensor([3, 0, 7])
+    for key in (0, 5):
+        assert all(map(torch.equal, part.gather(index, key), moved.gather(index, key)))
+    assert (moved.nbytes, len(moved)) == (part.nbytes, len(part)) and part.nbytes > 0

@@ -20,7 +20,7 @@ def labels(found):
     return [y.tolist() for _, y in found]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(n=st.integers(1, 300), size=st.integers(1, 70), accumulate=st.integers(1, 4), epoch=st.integers(0, 5))
 def test_every_sample_once_an_epoch(n, size, accumulate, epoch):
     """An epoch brings each sample once, but for a last batch of one; inputs and targets stay together."""
@@ -47,7 +47,7 @@ def test_batch_norm_trains_on_what_is_left_over():
     assert [len(y) for _, y in source.at(count - 1)] == [3]
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(
     n=st.integers(2, 400),
     size=st.integers(1, 64),

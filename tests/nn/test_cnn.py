@@ -34,7 +34,7 @@ def test_forward_and_gradient_equal_the_layers_written_out():
         torch.testing.assert_close(parameter.grad, copy.grad)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     channels=st.sampled_from([1, 2, 3, 4]),
     height=st.integers(1, 60),

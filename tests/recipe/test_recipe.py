@@ -22,7 +22,7 @@ CHANGES = st.fixed_dictionaries(
 )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(changes=CHANGES)
 def test_written_and_read_again_it_is_the_same(changes, tmp_path_factory):
     """Every number survives recipe.yaml to the last bit, and the key=value form gives the same recipe."""

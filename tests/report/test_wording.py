@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stepwell.report.wording import duration, elide_middle, estimate, percent, significant
+from stepwell.report.wording import duration, elide_middle, estimate, metric, percent, significant
 
 
 @pytest.mark.parametrize(
@@ -46,3 +46,10 @@ def test_estimate_without_interval_or_value() -> None:
     """An undefined metric is none; one limit alone is no interval."""
     assert estimate({"value": None}) is None and estimate(float("nan")) is None
     assert estimate({"value": 1.0, "low": 0.5}) == estimate(1.0)
+
+
+def test_both_limits_have_as_many_decimals() -> None:
+    """An interval that reaches beyond 99 % is written finely at both ends."""
+    assert metric("accuracy").between(0.9603, 0.9905) == "96.03\u202f% to 99.05\u202f%"
+    assert metric("accuracy").between(0.8, 0.9) == "80.0\u202f% to 90.0\u202f%"
+    assert metric("rmse").between(52.0614, 69.0) == "52.06 to 69"

@@ -153,3 +153,15 @@ def test_targets_with_a_large_offset_keep_their_differences(tmp_path):
     assert error.max() < 2
     measured = predicting.evaluate_file(tmp_path / "run", tmp_path / "t.csv")["test"]["mae"]["value"]
     assert measured == pytest.approx(error.mean(), rel=1e-6)
+
+
+def test_another_runs_model_is_refused(tmp_path):
+    """A model of the same shape from another run would answer wrongly without a word: its digest tells."""
+    for seed in (0, 1):
+        train(None, {"training.updates": 5, "seed": seed}, str(tmp_path / str(seed)), quiet=True)
+    (tmp_path / "0/model.safetensors").write_bytes((tmp_path / "1/model.safetensors").read_bytes())
+    with pytest.raises(UserError, match=r"not the model that result\.json"):
+        predicting.evaluate_file(tmp_path / "0", None)
+    (tmp_path / "0/result.json").write_bytes((tmp_path / "1/result.json").read_bytes())
+    found = [predicting.evaluate_file(tmp_path / k, None)["test"]["loss"] for k in ("0", "1")]
+    assert found[0] == found[1]

@@ -126,7 +126,7 @@ def whole(tmp_path_factory):
     return digest(folder)
 
 
-@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=12, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(updates=st.sets(st.integers(1, 116), min_size=1, max_size=4))
 def test_any_moment(whole, tmp_path_factory, monkeypatch, updates):
     """Whatever updates it is stopped at, a run ends with the same bits."""

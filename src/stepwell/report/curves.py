@@ -153,7 +153,7 @@ def _final_test(run: RunFolder, key: str, shown: Metric) -> Trace | None:
             "thickness": 2,
             "width": 5,
         }
-        interval = f"95 % interval {shown.text(result.low)} to {shown.text(result.high)}"
+        interval = f"95 % interval {shown.between(result.low, result.high)}"
         trace["hovertemplate"] = trace["hovertemplate"].replace("<extra>", f"<br>{interval}<extra>")
     return trace
 

@@ -77,7 +77,7 @@ def _chosen(run: RunFolder, keys: list[str]) -> str | None:
 def _interval(shown: Metric, result: Estimate) -> str:
     if result.low is None or result.high is None:
         return ""
-    return f"95{NARROW}% interval {shown.text(result.low)} to {shown.text(result.high)}"
+    return f"95{NARROW}% interval {shown.between(result.low, result.high)}"
 
 
 def _samples(run: RunFolder) -> str:
@@ -96,8 +96,8 @@ def _meaning(run: RunFolder, key: str, result: Estimate, test: dict[str, Estimat
         )
         text = f"The network answered {right} correctly, none of which it had seen in training."
         if result.low is not None and result.high is not None:
-            low, high = percent(result.low), percent(result.high)
-            text += f" On other data of the same kind, expect between {low} and {high}."
+            between = metric(key).between(result.low, result.high).replace(" to ", " and ")
+            text += f" On other data of the same kind, expect between {between}."
         return text
     if key == "rmse":
         text = f"On {samples} the predictions are typically off by {significant(result.value, 3)}"

@@ -21,6 +21,13 @@ class Metric:
     def text(self, value: float) -> str:
         return percent(value) if self.percent else significant(value)
 
+    def between(self, low: float, high: float) -> str:
+        """Two limits, with as many decimals each."""
+        if not self.percent:
+            return f"{significant(low)} to {significant(high)}"
+        decimals = max(_decimals(low), _decimals(high))
+        return f"{percent(low, decimals)} to {percent(high, decimals)}"
+
     @property
     def axis(self) -> str:
         return f"{self.label} (%)" if self.percent else self.label
@@ -120,10 +127,13 @@ def power_of_ten(exponent: int) -> str:
     return "10" + str(exponent).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
 
 
-def percent(share: float) -> str:
+def percent(share: float, decimals: int | None = None) -> str:
     """0.98123 → 98.1 %; two decimals from 99 % on, where they are what differs."""
-    decimals = 2 if 0.99 <= share < 1 or 0 < share < 0.01 else 1
-    return f"{share * 100:.{decimals}f}{NARROW}%".replace("-", "−")
+    return f"{share * 100:.{_decimals(share) if decimals is None else decimals}f}{NARROW}%".replace("-", "−")
+
+
+def _decimals(share: float) -> int:
+    return 2 if 0.99 <= share < 1 or 0 < share < 0.01 else 1
 
 
 def duration(seconds: float) -> str:

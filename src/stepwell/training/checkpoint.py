@@ -186,13 +186,15 @@ def _below(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
 
 
-def write(path: Path, tensors: dict[str, Tensor], state: dict[str, Any]) -> None:
-    """Writes tensors and JSON values into one file, at once or not at all."""
+def write(path: Path, tensors: dict[str, Tensor], state: dict[str, Any]) -> str:
+    """Writes tensors and JSON values into one file, at once or not at all; returns their digest."""
     whole = {name: value.detach().cpu().clone().contiguous() for name, value in tensors.items()}
     text = json.dumps(state, allow_nan=False)
     # One entry: safetensors writes several in an order that differs from process to process.
-    about = json.dumps({"format": FORMAT, "digest": _digest(whole, text), "state": text})
+    found = _digest(whole, text)
+    about = json.dumps({"format": FORMAT, "digest": found, "state": text})
     files.write_atomically(path, lambda temporary: _save(whole, temporary, {"stepwell": about}))
+    return found
 
 
 def _save(tensors: dict[str, Tensor], path: Path, metadata: dict[str, str]) -> None:
@@ -212,7 +214,7 @@ def read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Reads what `write` wrote; UserError where the file is not whole."""
     try:
         with safe_open(path, "pt") as file:
-            about = json.loads((file.metadata() or {})["stepwell"])
+            about = _about(file)
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
         if about["digest"] != _digest(tensors, about["state"]):
             raise UserError(f"{path} is damaged: its content does not match its digest")
@@ -223,6 +225,16 @@ def read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         if isinstance(error, UserError):
             raise
         raise UserError(f"{path} is damaged or was not written by Stepwell") from None
+
+
+def digest(path: Path) -> str:
+    """The digest that a whole file was written with."""
+    with safe_open(path, "pt") as file:
+        return _about(file)["digest"]
+
+
+def _about(file: Any) -> dict[str, str]:
+    return json.loads((file.metadata() or {})["stepwell"])
 
 
 def _digest(tensors: dict[str, Tensor], text: str) -> str:

@@ -22,7 +22,7 @@ def finish(run: Run, folder: RunFolder, stop: StopRequest) -> dict[str, Any]:
     checkpoint.save_best(folder.checkpoints, run)
     delivered = _choose_weights(run)
     stop.raise_if_asked(folder.path)
-    model_file.save(folder.model_file, run.network.state_dict(), data, recipe)
+    digest = model_file.save(folder.model_file, run.network.state_dict(), data, recipe)
     tested = data.test if len(data.test) else data.validation
     names = data.targets if data.task == "regression" else data.classes
     validation = evaluate.quick(run.network, run.sample_loss, data.validation, run.device)
@@ -53,7 +53,7 @@ def finish(run: Run, folder: RunFolder, stop: StopRequest) -> dict[str, Any]:
         "epochs": run.epoch,
         "seconds": run.seconds,
         "parameters": sum(p.numel() for p in run.parameters.values()),
-        "weights": {"delivered": delivered, "best": run.best},
+        "weights": {"delivered": delivered, "best": run.best, "digest": digest},
         "roll_backs": run.roll_backs,
         "data": {
             "name": data.name,

@@ -32,8 +32,8 @@ class Trained:
     task: Task
 
 
-def save(path: Path, weights: dict[str, Tensor], data: DataSet, recipe: Recipe) -> None:
-    """Writes the weights with all that `load` and `read_new` need to know of the data."""
+def save(path: Path, weights: dict[str, Tensor], data: DataSet, recipe: Recipe) -> str:
+    """Writes the weights with all that `load` and `read_new` need to know of the data; returns the digest."""
     about = {
         "model": recipe.model.model_dump(),
         "preparation": data.preparation,
@@ -44,15 +44,20 @@ def save(path: Path, weights: dict[str, Tensor], data: DataSet, recipe: Recipe) 
         "kind": data.kind,
         "task": data.task,
     }
-    checkpoint.write(path, weights, about)
+    return checkpoint.write(path, weights, about)
 
 
-def load(path: Path, recipe: Recipe) -> Trained:
-    """Builds the recipe's model and puts the file's weights into it, in evaluation mode on the CPU."""
+def load(path: Path, recipe: Recipe, digest: str | None = None) -> Trained:
+    """Builds the recipe's model and puts the file's weights into it, in evaluation mode on the CPU.
+
+    digest: what the run's result says of the file; UserError where it is another run's.
+    """
     if not path.exists():
         command = f"stepwell train --resume {shlex.quote(str(path.parent))}"
         raise UserError(f"{path.parent} has no model yet: finish it with {command}")
     tensors, about = checkpoint.read(path)
+    if digest is not None and checkpoint.digest(path) != digest:
+        raise UserError(f"{path} is not the model that result.json tells of: put the run's own back")
     if "input_shape" not in about:
         raise UserError(f"{path} is not the model of a run: put the run's own model.safetensors back")
     if about["model"] != json.loads(json.dumps(recipe.model.model_dump())):

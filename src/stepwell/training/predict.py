@@ -27,7 +27,8 @@ TABLES = (".csv", ".tsv", ".parquet", ".json", ".jsonl")
 def trained(run: str | Path) -> Trained:
     """The trained network of a run folder."""
     folder = existing(run)
-    return model_file.load(folder.model_file, folder.recipe())
+    weights = (folder.result() or {}).get("weights", {})  # none yet where the run was killed at its very end
+    return model_file.load(folder.model_file, folder.recipe(), weights.get("digest"))
 
 
 def predict(run: str | Path, file: str | Path) -> Any:

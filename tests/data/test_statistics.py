@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from stepwell.data.dataset import TensorInputs
-from stepwell.data.statistics import batches, standardization
+from stepwell.data.statistics import batches, standardization, target_statistics
 
 
 @pytest.mark.parametrize("chunk", [7, 1000])
@@ -30,6 +30,17 @@ def test_pixel_statistics_are_exact():
     torch.testing.assert_close(shift.flatten(), x.double().mean((0, 2, 3)).float())
     deviation = x.double().std((0, 2, 3), correction=0).float()
     torch.testing.assert_close(scale.flatten(), torch.where(deviation > 0, 1 / deviation, 1.0))
+
+
+def test_target_statistics_divide_by_n_and_leave_a_constant_its_units():
+    """Mean and deviation (N, not N − 1) in float64, column by column; 1 where all rows are the same."""
+    targets = torch.tensor([[1e9, 1.0, 7.0], [1e9 + 2, 2.0, 7.0], [1e9 + 4, 6.0, 7.0]], dtype=torch.float64)
+    mean, std = target_statistics(targets)
+    assert mean.dtype == std.dtype == torch.float64
+    torch.testing.assert_close(mean, torch.tensor([1e9 + 2, 3.0, 7.0], dtype=torch.float64), rtol=0, atol=0)
+    expected = torch.tensor([8 / 3, 14 / 3, 1.0], dtype=torch.float64).sqrt()
+    torch.testing.assert_close(std, expected)
+    assert target_statistics(targets[:1])[1].tolist() == [1.0, 1.0, 1.0]
 
 
 def test_batches_are_all_samples_in_order(monkeypatch):

@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from stepwell.data import table
 from stepwell.data.dataset import DataSet, NewData, Part, Task, TensorInputs
 from stepwell.data.split import split
-from stepwell.data.statistics import batches, standardization
+from stepwell.data.statistics import batches, standardization, target_statistics
 from stepwell.data.tablefile import open_table
 from stepwell.errors import UserError
 
@@ -62,7 +62,7 @@ def load(config: BundledData) -> DataSet:
     ]
     train, validation, test = (Part(TensorInputs(x[i]), y[i], i) for i in rows)
     shift, scale = standardization(batches(train.inputs), (0, 2, 3) if len(shape) == 3 else (0,))
-    regression, own = task == "regression", train.targets.double()
+    mean, std = target_statistics(train.targets) if task == "regression" else (None, None)
     features = [str(name) for name in found.feature_names]
     return DataSet(
         name=config.name,
@@ -86,8 +86,8 @@ def load(config: BundledData) -> DataSet:
         targets=["target"],
         input_shift=shift,
         input_scale=scale,
-        target_mean=own.mean(0) if regression else None,
-        target_std=own.std(0, correction=0) if regression else None,
+        target_mean=mean,
+        target_std=std,
         fingerprint=hashlib.blake2b(x.numpy().tobytes() + y.numpy().tobytes(), digest_size=16).hexdigest(),
     )
 

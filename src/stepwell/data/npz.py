@@ -17,7 +17,7 @@ from torch import Tensor
 from stepwell.data.archive import cached, file_fingerprint
 from stepwell.data.dataset import DataSet, Inputs, Kind, NewData, Part, Task, TensorInputs
 from stepwell.data.split import refuse_unused, split
-from stepwell.data.statistics import CHUNK_BYTES, batches, standardization
+from stepwell.data.statistics import CHUNK_BYTES, batches, standardization, target_statistics
 from stepwell.data.targets import MOST_NUMBERED_CLASSES, Wish, few_enough
 from stepwell.errors import UserError
 
@@ -150,10 +150,7 @@ def load(config: NpzData) -> DataSet:
         batches(parts["train"].inputs), layout.averaged_axes()
     )
     if task == "regression":
-        y = parts["train"].targets.double()
-        spread = y.std(0, correction=0)
-        dataset.target_mean = y.mean(0)
-        dataset.target_std = torch.where(spread > 0, spread, torch.ones_like(spread))
+        dataset.target_mean, dataset.target_std = target_statistics(parts["train"].targets)
     return dataset
 
 

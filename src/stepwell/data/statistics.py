@@ -37,6 +37,16 @@ def standardization(chunks: Iterable[Tensor], axes: tuple[int, ...]) -> tuple[Te
     return mean[0].float(), deviation.reciprocal()[0].float()
 
 
+def target_statistics(targets: Tensor) -> tuple[Tensor, Tensor]:
+    """Returns mean and standard deviation (O,) float64 of numbers to predict (N, O).
+
+    The deviation divides by N, and is 1 for a target that is the same in all rows.
+    """
+    targets = targets.double()
+    deviation = targets.std(0, correction=0)
+    return targets.mean(0), torch.where(deviation > 0, deviation, 1.0)
+
+
 def _moments(chunk: Tensor, axes: tuple[int, ...]) -> tuple[Tensor, Tensor]:
     """Returns mean and summed squared deviation from it, float64, with the averaged axes kept as 1."""
     x = chunk.to(torch.float64)

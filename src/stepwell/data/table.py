@@ -20,7 +20,7 @@ from stepwell.data import columns, tablefile
 from stepwell.data.archive import cache_folder, cached, file_fingerprint
 from stepwell.data.dataset import DataSet, NewData, Part, TensorInputs
 from stepwell.data.split import split
-from stepwell.data.statistics import batches, standardization
+from stepwell.data.statistics import batches, standardization, target_statistics
 from stepwell.data.tablefile import TableFile, open_table
 from stepwell.data.targets import learn_targets, read_targets, target_names
 from stepwell.errors import UserError
@@ -98,11 +98,7 @@ def load(config: TableData) -> DataSet:
         inputs = [TensorInputs(values[part]) for part in rows]
     train, validation, test = (Part(x, goal[part], part) for x, part in zip(inputs, rows, strict=True))
     shift, scale = standardization(batches(train.inputs), (0,))
-    mean = std = None
-    if task == "regression":
-        own = train.targets.double()
-        deviation = own.std(dim=0, correction=0)
-        mean, std = own.mean(dim=0), torch.where(deviation > 0, deviation, 1.0)
+    mean, std = target_statistics(train.targets) if task == "regression" else (None, None)
     return DataSet(
         name=Path(config.name).stem,
         kind="features",

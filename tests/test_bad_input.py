@@ -312,6 +312,7 @@ CASES = {
     "train data=own-test.npz data.test=0.3": "data.test",
     "train data=own-parts.npz data.split_seed=3": "data.split_seed",
     "train data=own data.test=0.3": "data.test",
+    "train data=iris data.validation=0 data.test=0 data.split_seed=3": "data.split_seed",
     "train data.target=x": "data.target",
     "train schedule=constant schedule.end=0.1": "schedule.end",
     "train model.hidden=[] model.dropout=0.5": "dropout",

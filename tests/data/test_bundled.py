@@ -118,3 +118,9 @@ def test_new_files_that_do_not_fit_are_refused(tmp_path):
     (tmp_path / "new.csv").write_text("a,b,c,d\n1,2,3,x\n")
     with pytest.raises(UserError, match="'d', row 2"):
         read_new(memory, str(tmp_path / "new.csv"), False)
+
+
+def test_a_seed_that_decides_nothing_is_refused():
+    """Without a validation and a test part there is nothing to draw."""
+    with pytest.raises(UserError, match=r"data\.split_seed=3 has no effect"):
+        load(BundledData(name="iris", validation=0, test=0, split_seed=3))

@@ -431,3 +431,10 @@ def test_bytes_of_a_member_are_those_of_the_file(tmp_path):
     (tmp_path / "a.zip").write_bytes(whole)
     with pytest.raises(UserError, match=r"a.zip: 'b/1.png' in the zip archive is damaged"):
         load(ImageData(name=str(tmp_path / "a.zip")))
+
+
+def test_a_seed_that_decides_nothing_is_refused(folder, tmp_path):
+    """Without a validation and a test part there is nothing to draw."""
+    folder()
+    with pytest.raises(UserError, match=r"data\.split_seed=3 has no effect"):
+        load(ImageData(name=str(tmp_path / "pets"), validation=0, test=0, split_seed=3))

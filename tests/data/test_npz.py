@@ -330,3 +330,9 @@ def test_bad_files_are_refused(save, tmp_path):
     for name in [*cases, "none.npz", "header.npz", "missing.npz"]:
         with pytest.raises(UserError, match=name):
             load(NpzData(name=str(tmp_path / name)))
+
+
+def test_a_seed_that_decides_nothing_is_refused(save):
+    """Without a validation and a test part there is nothing to draw."""
+    with pytest.raises(UserError, match=r"data\.split_seed=3 has no effect"):
+        load(NpzData(name=save(x=X, y=Y), validation=0, test=0, split_seed=3))

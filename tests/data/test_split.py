@@ -7,7 +7,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from stepwell.data.split import split
+from stepwell.data.split import SplitConfig, split, split_by
 from stepwell.errors import UserError
 
 SHARES = st.floats(0.05, 0.5)
@@ -81,3 +81,34 @@ def test_no_share_no_part():
     for n, labels in ((2, None), (1, None), (4, [0, 1, 2, 3])):
         with pytest.raises(UserError, match="too few"):
             split(n, labels, 0.2, 0.2, 0)
+
+
+def test_own_parts_are_not_drawn():
+    """The data's own parts get no rows; what is drawn is what `split` draws with their share as 0."""
+    config = SplitConfig(name="x", split_seed=3)
+    for own, test, validation in (((), 0.2, 0.15), (("train", "test"), 0, 0.15), (("validation",), 0.2, 0)):
+        found = split_by(config, 40, None, own)
+        for part, expected in zip(found, split(40, None, test, validation, 3), strict=True):
+            np.testing.assert_array_equal(part, expected)
+
+
+@pytest.mark.parametrize(
+    ("options", "own", "said"),
+    [
+        ({"test": 0.3}, ("test",), r"data.test=0.3 has no effect: x has a test part of its own"),
+        ({"validation": 0.3}, ("test", "validation"), "data.validation=0.3 .* a validation part of its own"),
+        ({"split_seed": 3}, ("test", "validation"), "data.split_seed=3 has no effect: x has its own parts"),
+        ({"split_seed": 3, "validation": 0}, ("test",), "with data.validation=0 no part is drawn at random"),
+        ({"split_seed": 3, "validation": 0, "test": 0}, (), "with data.validation=0 and data.test=0 no part"),
+    ],
+)
+def test_keys_without_effect_are_refused(options, own, said):
+    """The share of a part that the data brings along, and the seed where nothing is drawn."""
+    with pytest.raises(UserError, match=said + ".*; remove the key$"):
+        split_by(SplitConfig(name="x", **options), 40, None, own)
+
+
+def test_defaults_without_effect_are_let_be():
+    """A saved recipe has every key, and can be trained again."""
+    split_by(SplitConfig(name="x"), 40, None, own=("test", "validation"))
+    split_by(SplitConfig(name="x", validation=0, test=0), 40, None)

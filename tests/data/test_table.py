@@ -235,3 +235,9 @@ def test_a_full_disk_is_said(path, tmp_path, monkeypatch):
     monkeypatch.setattr(tablefile, "IN_MEMORY_BYTES", 5_000)
     with pytest.raises(UserError, match="STEPWELL_CACHE"):
         load(config(path))
+
+
+def test_a_seed_that_decides_nothing_is_refused(path):
+    """Without a validation and a test part there is nothing to draw."""
+    with pytest.raises(UserError, match=r"data\.split_seed=3 has no effect"):
+        load(config(path, validation=0, test=0, split_seed=3))

@@ -9,32 +9,23 @@ from typing import Any, Literal
 import numpy as np
 import polars as pl
 import torch
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from stepwell.data import table
 from stepwell.data.dataset import DataSet, NewData, Part, Task, TensorInputs
-from stepwell.data.split import split
+from stepwell.data.split import SplitConfig, split_by
 from stepwell.data.statistics import batches, standardization, target_statistics
 from stepwell.data.tablefile import open_table
 from stepwell.errors import UserError
 
 
-class BundledData(BaseModel):
+class BundledData(SplitConfig):
     """A small set that comes with scikit-learn."""
-
-    model_config = ConfigDict(extra="forbid")
 
     name: Literal["digits", "iris", "wine", "breast_cancer", "diabetes"] = Field(
         default="digits",
         description="digits (8×8 images), iris, wine, breast_cancer (classes), diabetes (regression)",
     )
-    validation: float = Field(
-        default=0.15, ge=0, lt=1, description="share for validation, of what the test part leaves"
-    )
-    test: float = Field(
-        default=0.2, ge=0, lt=1, description="share for testing, where the data brings no test part"
-    )
-    split_seed: int = Field(default=0, ge=0, description="seed of the random split")
 
 
 def load(config: BundledData) -> DataSet:
@@ -57,9 +48,7 @@ def load(config: BundledData) -> DataSet:
         classes, labels = [str(name) for name in found.target_names], found.target
         task = "multi-class" if len(classes) > 2 else "binary"
         y = torch.from_numpy(labels.astype(np.int64))
-    rows = [
-        torch.from_numpy(i) for i in split(len(x), labels, config.test, config.validation, config.split_seed)
-    ]
+    rows = [torch.from_numpy(i) for i in split_by(config, len(x), labels)]
     train, validation, test = (Part(TensorInputs(x[i]), y[i], i) for i in rows)
     shift, scale = standardization(batches(train.inputs), (0, 2, 3) if len(shape) == 3 else (0,))
     mean, std = target_statistics(train.targets) if task == "regression" else (None, None)

@@ -17,12 +17,12 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from PIL import Image, ImageOps
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from torch import Tensor
 
 from stepwell.data.archive import Archive, SingleFile, open_archive
 from stepwell.data.dataset import DataSet, Inputs, NewData, Part, TensorInputs
-from stepwell.data.split import refuse_unused, split
+from stepwell.data.split import SplitConfig, split_by
 from stepwell.data.statistics import batches, standardization
 from stepwell.errors import UserError
 
@@ -47,10 +47,8 @@ _SECONDS_BEFORE_PROGRESS = 2.0
 Mode = Literal["L", "RGB"]
 
 
-class ImageData(BaseModel):
+class ImageData(SplitConfig):
     """A folder or an archive of images."""
-
-    model_config = ConfigDict(extra="forbid")
 
     name: str = Field(
         description="folder, .zip or .tar(.gz, .bz2, .xz) with train/CLASS/*, test/CLASS/* or only CLASS/*"
@@ -63,13 +61,6 @@ class ImageData(BaseModel):
         default=None,
         description="decode once and keep all; by default where half of the free memory suffices",
     )
-    validation: float = Field(
-        default=0.15, ge=0, lt=1, description="share for validation, of what the test part leaves"
-    )
-    test: float = Field(
-        default=0.2, ge=0, lt=1, description="share for testing, where the data brings no test part"
-    )
-    split_seed: int = Field(default=0, ge=0, description="seed of the random split")
 
 
 class DecodedImages(TensorInputs):
@@ -181,27 +172,7 @@ def load(config: ImageData) -> DataSet:
     images, notes = _images(archive)
     found = _parts(archive, images, notes)
     classes = _classes(archive, found)
-    index = {name: i for i, name in enumerate(classes)}
-    labels = {
-        part: torch.tensor([index[name] for name in files.values()], dtype=torch.int64)
-        for part, files in found.items()
-    }
-    names = {part: list(files) for part, files in found.items()}
-    refuse_unused(config, names.keys())
-    missing = {"validation", "test"} - names.keys()
-    if missing:
-        train, validation, test = split(
-            len(names["train"]),
-            labels["train"].numpy(),
-            config.test if "test" in missing else 0.0,
-            config.validation if "validation" in missing else 0.0,
-            config.split_seed,
-        )
-        files, all_labels = names["train"], labels["train"]
-        for part, rows in (("train", train), ("validation", validation), ("test", test)):
-            if part == "train" or part in missing:
-                names[part] = [files[i] for i in rows.tolist()]
-                labels[part] = all_labels[torch.as_tensor(rows)]
+    names, labels = _split(config, found, classes)
     inputs, decoder = _inputs(archive, names, config)
     number = {name: i for i, name in enumerate(images)}
     parts = {
@@ -341,6 +312,25 @@ def _classes(archive: Archive, found: dict[str, dict[str, str]]) -> list[str]:
                     "which the training part does not."
                 )
     return classes
+
+
+def _split(
+    config: ImageData, found: dict[str, dict[str, str]], classes: list[str]
+) -> tuple[dict[str, list[str]], dict[str, Tensor]]:
+    """Returns the files and their classes' numbers of each part, of which some may have to be drawn."""
+    index = {name: i for i, name in enumerate(classes)}
+    names = {part: list(files) for part, files in found.items()}
+    labels = {
+        part: torch.tensor([index[name] for name in files.values()], dtype=torch.int64)
+        for part, files in found.items()
+    }
+    files, numbers = names["train"], labels["train"]
+    drawn = split_by(config, len(files), numbers.numpy(), own=found.keys())
+    for part, rows in zip(("train", "validation", "test"), drawn, strict=True):
+        if part == "train" or part not in found:
+            names[part] = [files[i] for i in rows.tolist()]
+            labels[part] = numbers[torch.from_numpy(rows)]
+    return names, labels
 
 
 def _class_of(archive: Archive, name: str, classes: list[str]) -> int:

@@ -11,12 +11,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from torch import Tensor
 
 from stepwell.data.archive import cached, file_fingerprint
 from stepwell.data.dataset import DataSet, Inputs, Kind, NewData, Part, Task, TensorInputs
-from stepwell.data.split import refuse_unused, split
+from stepwell.data.split import SplitConfig, split_by
 from stepwell.data.statistics import CHUNK_BYTES, batches, standardization, target_statistics
 from stepwell.data.targets import MOST_NUMBERED_CLASSES, Wish, few_enough
 from stepwell.errors import UserError
@@ -26,22 +26,13 @@ MAP_BYTES_FROM = 256 * 2**20  # arrays at least this large stay on disk
 _VALIDATION_KEYS = ("validation", "valid", "val")
 
 
-class NpzData(BaseModel):
+class NpzData(SplitConfig):
     """A NumPy .npz file."""
-
-    model_config = ConfigDict(extra="forbid")
 
     name: str = Field(
         description="path of a .npz file with x_train, y_train and, if you like, x_test, y_test"
     )
     task: Wish = Field(default="auto", description="auto tells classes from numbers by the target's values")
-    validation: float = Field(
-        default=0.15, ge=0, lt=1, description="share for validation, of what the test part leaves"
-    )
-    test: float = Field(
-        default=0.2, ge=0, lt=1, description="share for testing, where the data brings no test part"
-    )
-    split_seed: int = Field(default=0, ge=0, description="seed of the random split")
 
 
 class MappedInputs:
@@ -113,15 +104,7 @@ def load(config: NpzData) -> DataSet:
     task, classes, target_names = _task(path, pairs["train"][1], first_y, config.task, notes)
     targets = {part: _targets(path, pairs[part][1], y, task, classes) for part, (_, y) in arrays.items()}
 
-    refuse_unused(config, arrays.keys())
-    rows = _split(config, {part: len(x) for part, (x, _) in arrays.items()}, targets["train"], task)
-    parts: dict[str, Part] = {}
-    for part in ("train", "validation", "test"):
-        source = part if part in arrays else "train"
-        some = rows[part]
-        inputs = _inputs(arrays[source][0], some, layout)
-        y = targets[source] if some is None else targets[source].index_select(0, some)
-        parts[part] = Part(inputs, y, torch.arange(len(inputs)) if some is None else some)
+    parts = _parts(config, {part: x for part, (x, _) in arrays.items()}, targets, layout, task)
     dataset = DataSet(
         name=Path(path).stem,
         kind=layout.kind,
@@ -501,19 +484,21 @@ def _targets(
     return torch.from_numpy(lookup[inverse])
 
 
-def _split(config: NpzData, lengths: dict[str, int], targets: Tensor, task: Task) -> dict[str, Tensor | None]:
-    """Returns each part's rows of its array; None for all of them."""
-    missing = {"validation", "test"} - lengths.keys()
-    if not missing:
-        return {"train": None, "validation": None, "test": None}
-    test = config.test if "test" in missing else 0.0
-    validation = config.validation if "validation" in missing else 0.0
-    labels = targets.numpy() if task in ("binary", "multi-class") else None
-    rows = split(lengths["train"], labels, test, validation, config.split_seed)
-    split_off = {
-        part: torch.as_tensor(some) for part, some in zip(("train", "validation", "test"), rows, strict=True)
-    }
-    return {part: None if part in lengths and part != "train" else some for part, some in split_off.items()}
+def _parts(
+    config: NpzData, arrays: dict[str, np.ndarray], targets: dict[str, Tensor], layout: Layout, task: Task
+) -> dict[str, Part]:
+    """Returns the three parts; those that the file does not have are rows of its training arrays."""
+    labels = targets["train"].numpy() if task in ("binary", "multi-class") else None
+    drawn = split_by(config, len(arrays["train"]), labels, own=arrays.keys())
+    parts = {}
+    for part, index in zip(("train", "validation", "test"), drawn, strict=True):
+        source = part if part in arrays else "train"
+        whole = source == part and (part != "train" or len(arrays) == 3)
+        rows = None if whole else torch.from_numpy(index)
+        inputs = _inputs(arrays[source], rows, layout)
+        y = targets[source] if rows is None else targets[source].index_select(0, rows)
+        parts[part] = Part(inputs, y, torch.arange(len(inputs)) if rows is None else rows)
+    return parts
 
 
 def _inputs(x: np.ndarray, rows: Tensor | None, layout: Layout) -> Inputs:

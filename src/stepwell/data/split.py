@@ -3,14 +3,41 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from pydantic import BaseModel, ConfigDict, Field
 
 from stepwell.errors import UserError
 
 Index = NDArray[np.int64]
+
+
+class SplitConfig(BaseModel):
+    """What every source that splits at random is told; it says itself what its `name` can be."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    name: str
+    validation: float = Field(
+        default=0.15, ge=0, lt=1, description="share for validation, of what the test part leaves"
+    )
+    test: float = Field(
+        default=0.2, ge=0, lt=1, description="share for testing, where the data brings no test part"
+    )
+    split_seed: int = Field(default=0, ge=0, description="seed of the random split")
+
+
+def split_by(
+    config: SplitConfig, n: int, labels: ArrayLike | None, own: Collection[str] = ()
+) -> tuple[Index, Index, Index]:
+    """Returns `split` of n rows as the recipe says; parts that the data brings along (`own`) get none.
+
+    Raises UserError where a key of the recipe would have no effect.
+    """
+    _refuse_unused(config, own)
+    test, validation = (0.0 if part in own else getattr(config, part) for part in ("test", "validation"))
+    return split(n, labels, test, validation, config.split_seed)
 
 
 def split(
@@ -64,19 +91,23 @@ def split(
     return parts[0], parts[1], parts[2]
 
 
-def refuse_unused(config: Any, own: Collection[str]) -> None:
-    """Raises UserError where the data's `own` parts leave a key of the split without effect.
+def _refuse_unused(config: SplitConfig, own: Collection[str]) -> None:
+    """Raises UserError where the data's `own` parts, or shares of 0, leave a key without effect.
 
     Only what differs from its default is refused: a saved recipe has every key and can be trained again.
     """
-    unused = [part for part in ("validation", "test") if part in own]
-    if len(unused) == 2:
-        unused.append("split_seed")
-    for key in unused:
+    parts = ("validation", "test")
+    unused = {part: f"{config.name} has a {part} part of its own" for part in parts if part in own}
+    drawn = [part for part in parts if part not in own]
+    if not drawn:
+        unused["split_seed"] = f"{config.name} has its own parts"
+    elif not any(getattr(config, part) for part in drawn):
+        shares = " and ".join(f"data.{part}=0" for part in drawn)
+        unused["split_seed"] = f"with {shares} no part is drawn at random"
+    for key, why in unused.items():
         value = getattr(config, key)
         if value != type(config).model_fields[key].default:
-            parts = "its own parts" if key == "split_seed" else f"a {key} part of its own"
-            raise UserError(f"data.{key}={value} has no effect: {config.name} has {parts}; remove the key")
+            raise UserError(f"data.{key}={value} has no effect: {why}; remove the key")
 
 
 def _numbered(values: ArrayLike) -> tuple[Index, int]:

@@ -14,22 +14,20 @@ from typing import Any, Literal
 import numpy as np
 import polars as pl
 import torch
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from stepwell.data import columns, tablefile
 from stepwell.data.archive import cache_folder, cached, file_fingerprint
 from stepwell.data.dataset import DataSet, NewData, Part, TensorInputs
-from stepwell.data.split import split
+from stepwell.data.split import SplitConfig, split_by
 from stepwell.data.statistics import batches, standardization, target_statistics
 from stepwell.data.tablefile import TableFile, open_table
 from stepwell.data.targets import learn_targets, read_targets, target_names
 from stepwell.errors import UserError
 
 
-class TableData(BaseModel):
+class TableData(SplitConfig):
     """A CSV, TSV or Parquet file."""
-
-    model_config = ConfigDict(extra="forbid")
 
     name: str = Field(description="path of a .csv, .tsv or .parquet file")
     target: str | list[str] | None = Field(
@@ -40,13 +38,6 @@ class TableData(BaseModel):
         default="auto", description="auto tells classes from numbers by the target's values"
     )
     ignore: list[str] = Field(default_factory=list, description="columns not to learn from")
-    validation: float = Field(
-        default=0.15, ge=0, lt=1, description="share for validation, of what the test part leaves"
-    )
-    test: float = Field(
-        default=0.2, ge=0, lt=1, description="share for testing, where the data brings no test part"
-    )
-    split_seed: int = Field(default=0, ge=0, description="seed of the random split")
 
 
 class RowsOnDisk:
@@ -83,7 +74,7 @@ def load(config: TableData) -> DataSet:
         )
     memory, task, goal, notes = learn_targets(table, names, config.task)
     classes = goal.numpy() if task in ("binary", "multi-class") else None
-    index = split(table.rows, classes, config.test, config.validation, config.split_seed)
+    index = split_by(config, table.rows, classes)
     learnt, why = _learn(table, [n for n in table.names if n not in {*names, *config.ignore}], index[0])
     features = [f for column in learnt for f in columns.feature_names(column)]
     preparation = {"source": "table", "columns": learnt, "features": features, "target": memory}

@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-import errno
-import os
-import zipfile
-from pathlib import Path
-
 import numpy as np
 import polars
 import pytest
 import torch
 
-from stepwell.data import npz
+from stepwell.data import npzfile
 from stepwell.data.dataset import DataSet, Part, TensorInputs
 from stepwell.data.npz import NpzData, load, read_new
 from stepwell.errors import UserError
@@ -90,7 +85,7 @@ def test_parts_of_the_file_are_kept(save):
 @pytest.mark.parametrize("bound", [0, 2**30])
 def test_shape_and_type_say_the_kind(save, monkeypatch, x, kind, shape, dtype, bound):
     """Features, images channel first, sequences; the same from memory and from disk."""
-    monkeypatch.setattr(npz, "MAP_BYTES_FROM", bound)
+    monkeypatch.setattr(npzfile, "MAP_BYTES_FROM", bound)
     data = load(NpzData(name=save(x=x, y=Y)))
     assert (data.kind, data.input_shape) == (kind, shape)
     channels_first = np.moveaxis(x, 3, 1) if x.ndim == 4 and x.shape[3] == 3 else x
@@ -104,45 +99,6 @@ def test_shape_and_type_say_the_kind(save, monkeypatch, x, kind, shape, dtype, b
     assert data.input_shift is not None and data.input_scale is not None
     torch.testing.assert_close(data.input_shift, x.mean(axes, keepdim=True)[0].float())
     torch.testing.assert_close(data.input_scale, 1 / x.std(axes, correction=0, keepdim=True)[0].float())
-
-
-@pytest.mark.parametrize("compress", [False, True])
-def test_large_arrays_stay_on_disk(save, tmp_path, monkeypatch, compress):
-    """Stored members are mapped inside the zip, compressed ones through one file in the cache."""
-    monkeypatch.setenv("STEPWELL_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(npz, "MAP_BYTES_FROM", 1000)
-    path = save(compress, x_train=X, y_train=Y, x_test=X[::-1], y_test=Y)
-    for _ in range(2):
-        data = load(NpzData(name=path))
-        assert isinstance(data.train.inputs, npz.MappedInputs) and not data.train.inputs.resident
-        assert isinstance(data.train.inputs.array, np.memmap)
-        torch.testing.assert_close(values(data.test), torch.tensor(X[::-1].copy()).float())
-        torch.testing.assert_close(values(data.train), torch.tensor(X[data.train.rows.numpy()]).float())
-        cache = sorted((tmp_path / "cache").iterdir()) if compress else []
-        assert len(cache) == (2 if compress else 0)
-    save(compress, x_train=X + 1, y_train=Y, x_test=X, y_test=Y)  # outdated copies are replaced
-    torch.testing.assert_close(values(load(NpzData(name=path)).test), torch.tensor(X).float())
-    assert not compress or len(list((tmp_path / "cache").iterdir())) == 2
-
-
-def test_a_cache_that_cannot_be_written_is_refused(save, tmp_path, monkeypatch):
-    """The folder is named with what to do about it; a full disk leaves nothing half written."""
-    path = save(True, x=X, y=Y)
-    monkeypatch.setattr(npz, "MAP_BYTES_FROM", 1000)
-    monkeypatch.setenv("STEPWELL_CACHE", str(tmp_path / "cache"))
-
-    def full(path, info, to):
-        to.write_bytes(b"half")
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-    with monkeypatch.context() as patch:
-        patch.setattr(npz, "_extract", full)
-        with pytest.raises(UserError, match=r"cache.*No space left.*STEPWELL_CACHE"):
-            load(NpzData(name=path))
-    assert list((tmp_path / "cache").iterdir()) == []
-    monkeypatch.setenv("STEPWELL_CACHE", path)  # a file, not a folder
-    with pytest.raises(UserError, match="cannot be written"):
-        load(NpzData(name=path))
 
 
 @pytest.mark.parametrize(
@@ -308,28 +264,10 @@ def spoilt(array: np.ndarray, row: int, value: float) -> np.ndarray:
 )
 def test_bad_arrays_are_refused(save, monkeypatch, arrays, said, bound):
     """One sentence with file, array and row, in memory and on disk."""
-    monkeypatch.setattr(npz, "MAP_BYTES_FROM", bound)
+    monkeypatch.setattr(npzfile, "MAP_BYTES_FROM", bound)
     with pytest.raises(UserError) as refused:
         load(NpzData(name=save(**arrays)))
     assert said in str(refused.value) and "data.npz" in str(refused.value)
-
-
-def test_bad_files_are_refused(save, tmp_path):
-    """Missing, not a zip, cut short, damaged inside, without arrays."""
-    whole = Path(save(True, x=X, y=Y)).read_bytes()
-    cases = {"text.npz": b"x,y\n1,2\n", "cut.npz": whole[: len(whole) // 2], "empty.npz": b""}
-    middle = len(whole) // 4
-    cases["damaged.npz"] = whole[:middle] + bytes(64) + whole[middle + 64 :]
-    for name, content in cases.items():
-        (tmp_path / name).write_bytes(content)
-    with zipfile.ZipFile(tmp_path / "none.npz", "w") as file:
-        file.writestr("readme.txt", "nothing")
-    with zipfile.ZipFile(tmp_path / "header.npz", "w") as file:
-        file.writestr("x.npy", b"\x93NUMPY\x01\x00 nonsense")
-        file.writestr("y.npy", b"")
-    for name in [*cases, "none.npz", "header.npz", "missing.npz"]:
-        with pytest.raises(UserError, match=name):
-            load(NpzData(name=str(tmp_path / name)))
 
 
 def test_a_seed_that_decides_nothing_is_refused(save):

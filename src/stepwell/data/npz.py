@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import difflib
 import os
-import zipfile
-import zlib
 from pathlib import Path
 from typing import Any
 
@@ -14,14 +12,15 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from stepwell.data.archive import cached, file_fingerprint
+from stepwell.data.archive import file_fingerprint
 from stepwell.data.dataset import DataSet, Inputs, Kind, NewData, Part, Task, TensorInputs
+from stepwell.data.npzfile import Members, read_array, read_members, read_npy
 from stepwell.data.split import SplitConfig, split_by
 from stepwell.data.statistics import CHUNK_BYTES, batches, standardization, target_statistics
 from stepwell.data.targets import MOST_NUMBERED_CLASSES, Wish, few_enough
 from stepwell.errors import UserError
 
-MAP_BYTES_FROM = 256 * 2**20  # arrays at least this large stay on disk
+Pair = tuple[np.ndarray, np.ndarray]  # x and y
 
 _VALIDATION_KEYS = ("validation", "valid", "val")
 
@@ -91,50 +90,38 @@ def load(config: NpzData) -> DataSet:
     what y's type says. Parts that the file does not have are split off at random.
     """
     path = os.path.expanduser(config.name)
-    members = _members(path)
+    members = read_members(path)
     pairs, notes = _pairs(path, members)
-    arrays = {part: (_array(path, members, x), _array(path, members, y)) for part, (x, y) in pairs.items()}
-    for part, (x, y) in arrays.items():
-        _check_lengths(path, pairs[part], x, y)
-    first_x, first_y = arrays["train"]
-    layout = _layout(path, pairs["train"][0], first_x, notes)
+    arrays = {part: _read_pair(path, members, names) for part, names in pairs.items()}
+    layout = _layout(path, pairs["train"][0], arrays["train"][0], notes)
     for part, (x, _) in arrays.items():
         _check_shape(path, pairs[part][0], x, layout)
         _check_finite(path, pairs[part][0], x)
-    task, classes, target_names = _task(path, pairs["train"][1], first_y, config.task, notes)
+    task, classes, names = _task(path, pairs["train"][1], arrays["train"][1], config.task, notes)
     targets = {part: _targets(path, pairs[part][1], y, task, classes) for part, (_, y) in arrays.items()}
-
-    parts = _parts(config, {part: x for part, (x, _) in arrays.items()}, targets, layout, task)
-    dataset = DataSet(
+    train, validation, test = _parts(config, arrays, targets, layout, task)
+    shift, scale = standardization(batches(train.inputs), layout.averaged_axes())
+    mean, std = target_statistics(train.targets) if task == "regression" else (None, None)
+    about = {"source": "npz", "kind": layout.kind, "task": task, "classes": classes, "targets": names}
+    return DataSet(
         name=Path(path).stem,
         kind=layout.kind,
         task=task,
-        train=parts["train"],
-        validation=parts["validation"],
-        test=parts["test"],
-        preparation={
-            "source": "npz",
-            "kind": layout.kind,
-            "task": task,
-            "classes": classes,
-            "targets": target_names,
-            "raw": list(layout.raw),
-            "order": layout.order,
-            "pixels": layout.pixels,
-        },
+        train=train,
+        validation=validation,
+        test=test,
+        preparation=about | {"raw": list(layout.raw), "order": layout.order, "pixels": layout.pixels},
         input_shape=layout.shape,
-        outputs=len(target_names) if task in ("regression", "multi-label") else len(classes),
+        outputs=len(names) if task in ("regression", "multi-label") else len(classes),
         classes=classes,
-        targets=target_names,
+        targets=names,
+        input_shift=shift,
+        input_scale=scale,
+        target_mean=mean,
+        target_std=std,
         fingerprint=file_fingerprint(path),
         notes=notes,
     )
-    dataset.input_shift, dataset.input_scale = standardization(
-        batches(parts["train"].inputs), layout.averaged_axes()
-    )
-    if task == "regression":
-        dataset.target_mean, dataset.target_std = target_statistics(parts["train"].targets)
-    return dataset
 
 
 def read_new(preparation: dict[str, Any], path: str, targets: bool) -> NewData:
@@ -148,19 +135,19 @@ def read_new(preparation: dict[str, Any], path: str, targets: bool) -> NewData:
     if path.endswith(".npy"):
         if targets:
             raise UserError(f"{path}: a .npy file has no targets; evaluate on a .npz file with x and y.")
-        name, x, y = "the array", _npy(path), None
+        name, x, y = "the array", read_npy(path), None
     else:
-        members = _members(path)
+        members = read_members(path)
         suffix = next((suffix for suffix in ("", "_test", "_train") if "x" + suffix in members), None)
         if suffix is None:
             raise UserError(f"{path}: there is no array 'x' or 'x_test' in it; it holds {_listed(members)}.")
-        name, x, y = "x" + suffix, _array(path, members, "x" + suffix), None
+        name, x, y = "x" + suffix, read_array(path, members, "x" + suffix), None
         if targets:
             if "y" + suffix not in members:
                 raise UserError(
                     f"{path}: '{name}' has no 'y{suffix}' beside it; it holds {_listed(members)}."
                 )
-            y = _array(path, members, "y" + suffix)
+            y = read_array(path, members, "y" + suffix)
             _check_lengths(path, (name, "y" + suffix), x, y)
     raw = tuple(preparation["raw"])
     layout = Layout(preparation["kind"], raw, preparation["order"], preparation["pixels"])
@@ -182,28 +169,10 @@ def read_new(preparation: dict[str, Any], path: str, targets: bool) -> NewData:
     )
 
 
-# ---- reading the file
+# ---- which arrays there are
 
 
-def _members(path: str) -> dict[str, zipfile.ZipInfo]:
-    """Returns the arrays' names (without .npy) and places; nothing is read but the zip's directory."""
-    try:
-        with zipfile.ZipFile(path) as file:
-            found = {info.filename[:-4]: info for info in file.infolist() if info.filename.endswith(".npy")}
-    except FileNotFoundError as error:
-        raise UserError(f"{path}: there is no such file.") from error
-    except (zipfile.BadZipFile, ValueError) as error:
-        raise UserError(f"{path}: not a .npz file, or cut short; write it with numpy.savez.") from error
-    except OSError as error:
-        raise UserError(f"{path}: the file cannot be read ({error.strerror}).") from error
-    if not found:
-        raise UserError(
-            f"{path}: there are no arrays in it; write it with numpy.savez(..., x_train=, y_train=)."
-        )
-    return found
-
-
-def _pairs(path: str, members: dict[str, zipfile.ZipInfo]) -> tuple[dict[str, tuple[str, str]], list[str]]:
+def _pairs(path: str, members: Members) -> tuple[dict[str, tuple[str, str]], list[str]]:
     """Returns the arrays' names (x, y) of each part that the file has, and notes."""
     suffix = next((end for end in ("_train", "") if "x" + end in members), None)
     if suffix is None:
@@ -231,89 +200,10 @@ def _pairs(path: str, members: dict[str, zipfile.ZipInfo]) -> tuple[dict[str, tu
     return pairs, notes
 
 
-def _array(path: str, members: dict[str, zipfile.ZipInfo], name: str) -> np.ndarray:
-    """Returns one array; a large one as a memory map, in place if it is stored uncompressed."""
-    info = members[name]
-    try:
-        if info.file_size >= MAP_BYTES_FROM:
-            if info.compress_type == zipfile.ZIP_STORED and not info.flag_bits & 1:
-                return _map(path, name, _offset(path, info))
-            file = cached(path, ".npy", lambda to: _extract(path, info, to), part=name)
-            return _map(str(file), name, 0)
-        with zipfile.ZipFile(path) as archive, archive.open(info) as member:
-            return _read(path, name, member)
-    except UserError:
-        raise
-    except RuntimeError as error:  # how zipfile says that a password is needed
-        raise UserError(f"{path}: '{name}' is encrypted; store it without a password.") from error
-    except (zipfile.BadZipFile, zlib.error, EOFError, ValueError) as error:
-        raise UserError(f"{path}: array '{name}' is damaged or cut short ({error}).") from error
-
-
-def _npy(path: str) -> np.ndarray:
-    try:
-        if os.path.getsize(path) >= MAP_BYTES_FROM:
-            return _map(path, path, 0)
-        with open(path, "rb") as file:
-            return _read(path, path, file)
-    except OSError as error:
-        raise UserError(f"{path}: the file cannot be read ({error.strerror}).") from error
-    except UserError:
-        raise
-    except (ValueError, EOFError) as error:
-        raise UserError(f"{path}: not a .npy file, or cut short ({error}).") from error
-
-
-def _read(path: str, name: str, file: Any) -> np.ndarray:
-    """Reads one .npy stream; arrays of Python objects are refused before anything could be unpickled."""
-    shape, fortran, dtype = _header(path, name, file)
-    count = int(np.prod(shape, dtype=np.int64))
-    data = file.read(count * dtype.itemsize)
-    if len(data) != count * dtype.itemsize:
-        raise ValueError(f"{len(data)} of {count * dtype.itemsize} bytes")
-    flat = np.frombuffer(data, dtype=dtype, count=count)
-    return flat.reshape(shape, order="F" if fortran else "C")
-
-
-def _map(path: str, name: str, offset: int) -> np.ndarray:
-    with open(path, "rb") as file:
-        file.seek(offset)
-        shape, fortran, dtype = _header(path, name, file)
-        return np.memmap(path, dtype, "r", file.tell(), shape, "F" if fortran else "C")
-
-
-def _header(path: str, name: str, file: Any) -> tuple[tuple[int, ...], bool, np.dtype]:
-    version = np.lib.format.read_magic(file)
-    if version not in ((1, 0), (2, 0)):
-        raise ValueError(f"version {version[0]}.{version[1]} of the .npy format")
-    read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-    shape, fortran, dtype = read(file)
-    if dtype.hasobject:
-        raise UserError(
-            f"{path}: array '{name}' holds Python objects, which are never loaded (they could run code); "
-            "save it as numbers or as text, e.g. numpy.array(values, dtype=float) or dtype=str."
-        )
-    if dtype.names:
-        raise UserError(f"{path}: array '{name}' has named fields; save its columns as one plain array.")
-    return shape, fortran, dtype
-
-
-def _offset(path: str, info: zipfile.ZipInfo) -> int:
-    """Returns where a stored member's bytes begin: after its local header, whose lengths may differ from
-    those in the zip's directory (APPNOTE.TXT 4.3.7)."""
-    with open(path, "rb") as file:
-        file.seek(info.header_offset)
-        header = file.read(30)
-    if header[:4] != b"PK\x03\x04":
-        raise zipfile.BadZipFile("no local header")
-    names, extra = int.from_bytes(header[26:28], "little"), int.from_bytes(header[28:30], "little")
-    return info.header_offset + 30 + names + extra
-
-
-def _extract(path: str, info: zipfile.ZipInfo, to: Path) -> None:
-    with zipfile.ZipFile(path) as archive, archive.open(info) as source, open(to, "wb") as target:
-        while block := source.read(2**20):
-            target.write(block)
+def _read_pair(path: str, members: Members, names: tuple[str, str]) -> Pair:
+    x, y = read_array(path, members, names[0]), read_array(path, members, names[1])
+    _check_lengths(path, names, x, y)
+    return x, y
 
 
 # ---- what the arrays mean
@@ -485,19 +375,19 @@ def _targets(
 
 
 def _parts(
-    config: NpzData, arrays: dict[str, np.ndarray], targets: dict[str, Tensor], layout: Layout, task: Task
-) -> dict[str, Part]:
+    config: NpzData, arrays: dict[str, Pair], targets: dict[str, Tensor], layout: Layout, task: Task
+) -> list[Part]:
     """Returns the three parts; those that the file does not have are rows of its training arrays."""
     labels = targets["train"].numpy() if task in ("binary", "multi-class") else None
-    drawn = split_by(config, len(arrays["train"]), labels, own=arrays.keys())
-    parts = {}
+    drawn = split_by(config, len(targets["train"]), labels, own=arrays.keys())
+    parts = []
     for part, index in zip(("train", "validation", "test"), drawn, strict=True):
         source = part if part in arrays else "train"
         whole = source == part and (part != "train" or len(arrays) == 3)
         rows = None if whole else torch.from_numpy(index)
-        inputs = _inputs(arrays[source], rows, layout)
+        inputs = _inputs(arrays[source][0], rows, layout)
         y = targets[source] if rows is None else targets[source].index_select(0, rows)
-        parts[part] = Part(inputs, y, torch.arange(len(inputs)) if rows is None else rows)
+        parts.append(Part(inputs, y, torch.arange(len(inputs)) if rows is None else rows))
     return parts
 
 
@@ -554,7 +444,7 @@ def _check_finite(path: str, name: str, array: np.ndarray) -> None:
             )
 
 
-def _listed(members: dict[str, zipfile.ZipInfo]) -> str:
+def _listed(members: Members) -> str:
     return ", ".join(f"'{name}'" for name in sorted(members)[:12])
 
 

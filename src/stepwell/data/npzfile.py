@@ -1,0 +1,122 @@
+"""Arrays out of a .npz or .npy file, large ones as memory maps, or a sentence on how it is damaged."""
+
+from __future__ import annotations
+
+import os
+import zipfile
+import zlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from stepwell.data.archive import cached
+from stepwell.errors import UserError
+
+MAP_BYTES_FROM = 256 * 2**20  # arrays at least this large stay on disk
+
+Members = dict[str, zipfile.ZipInfo]
+
+
+def read_members(path: str) -> Members:
+    """Returns the arrays' names (without .npy) and places; nothing is read but the zip's directory."""
+    try:
+        with zipfile.ZipFile(path) as file:
+            found = {info.filename[:-4]: info for info in file.infolist() if info.filename.endswith(".npy")}
+    except FileNotFoundError as error:
+        raise UserError(f"{path}: there is no such file.") from error
+    except (zipfile.BadZipFile, ValueError) as error:
+        raise UserError(f"{path}: not a .npz file, or cut short; write it with numpy.savez.") from error
+    except OSError as error:
+        raise UserError(f"{path}: the file cannot be read ({error.strerror}).") from error
+    if not found:
+        raise UserError(
+            f"{path}: there are no arrays in it; write it with numpy.savez(..., x_train=, y_train=)."
+        )
+    return found
+
+
+def read_array(path: str, members: Members, name: str) -> np.ndarray:
+    """Returns one array; a large one as a memory map, in place if it is stored uncompressed."""
+    info = members[name]
+    try:
+        if info.file_size >= MAP_BYTES_FROM:
+            if info.compress_type == zipfile.ZIP_STORED and not info.flag_bits & 1:
+                return _map(path, name, _offset(path, info))
+            file = cached(path, ".npy", lambda to: _extract(path, info, to), part=name)
+            return _map(str(file), name, 0)
+        with zipfile.ZipFile(path) as archive, archive.open(info) as member:
+            return _read(path, name, member)
+    except UserError:
+        raise
+    except RuntimeError as error:  # how zipfile says that a password is needed
+        raise UserError(f"{path}: '{name}' is encrypted; store it without a password.") from error
+    except (zipfile.BadZipFile, zlib.error, EOFError, ValueError) as error:
+        raise UserError(f"{path}: array '{name}' is damaged or cut short ({error}).") from error
+
+
+def read_npy(path: str) -> np.ndarray:
+    """Returns the array of a .npy file; a large one as a memory map."""
+    try:
+        if os.path.getsize(path) >= MAP_BYTES_FROM:
+            return _map(path, path, 0)
+        with open(path, "rb") as file:
+            return _read(path, path, file)
+    except OSError as error:
+        raise UserError(f"{path}: the file cannot be read ({error.strerror}).") from error
+    except UserError:
+        raise
+    except (ValueError, EOFError) as error:
+        raise UserError(f"{path}: not a .npy file, or cut short ({error}).") from error
+
+
+def _read(path: str, name: str, file: Any) -> np.ndarray:
+    """Reads one .npy stream; arrays of Python objects are refused before anything could be unpickled."""
+    shape, fortran, dtype = _header(path, name, file)
+    count = int(np.prod(shape, dtype=np.int64))
+    data = file.read(count * dtype.itemsize)
+    if len(data) != count * dtype.itemsize:
+        raise ValueError(f"{len(data)} of {count * dtype.itemsize} bytes")
+    flat = np.frombuffer(data, dtype=dtype, count=count)
+    return flat.reshape(shape, order="F" if fortran else "C")
+
+
+def _map(path: str, name: str, offset: int) -> np.ndarray:
+    with open(path, "rb") as file:
+        file.seek(offset)
+        shape, fortran, dtype = _header(path, name, file)
+        return np.memmap(path, dtype, "r", file.tell(), shape, "F" if fortran else "C")
+
+
+def _header(path: str, name: str, file: Any) -> tuple[tuple[int, ...], bool, np.dtype]:
+    version = np.lib.format.read_magic(file)
+    if version not in ((1, 0), (2, 0)):
+        raise ValueError(f"version {version[0]}.{version[1]} of the .npy format")
+    read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+    shape, fortran, dtype = read(file)
+    if dtype.hasobject:
+        raise UserError(
+            f"{path}: array '{name}' holds Python objects, which are never loaded (they could run code); "
+            "save it as numbers or as text, e.g. numpy.array(values, dtype=float) or dtype=str."
+        )
+    if dtype.names:
+        raise UserError(f"{path}: array '{name}' has named fields; save its columns as one plain array.")
+    return shape, fortran, dtype
+
+
+def _offset(path: str, info: zipfile.ZipInfo) -> int:
+    """Returns where a stored member's bytes begin: after its local header, whose lengths may differ from
+    those in the zip's directory (APPNOTE.TXT 4.3.7)."""
+    with open(path, "rb") as file:
+        file.seek(info.header_offset)
+        header = file.read(30)
+    if header[:4] != b"PK\x03\x04":
+        raise zipfile.BadZipFile("no local header")
+    names, extra = int.from_bytes(header[26:28], "little"), int.from_bytes(header[28:30], "little")
+    return info.header_offset + 30 + names + extra
+
+
+def _extract(path: str, info: zipfile.ZipInfo, to: Path) -> None:
+    with zipfile.ZipFile(path) as archive, archive.open(info) as source, open(to, "wb") as target:
+        while block := source.read(2**20):
+            target.write(block)

@@ -1,0 +1,134 @@
+"""Arrays read from .npz and .npy files, against the arrays that were written."""
+
+from __future__ import annotations
+
+import errno
+import os
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from stepwell.data import npzfile
+from stepwell.data.npzfile import read_array, read_members, read_npy
+from stepwell.errors import UserError
+
+RNG = np.random.default_rng(0)
+ARRAYS = {
+    "numbers": RNG.normal(3, 2, (60, 4)),
+    "columns first": np.asfortranarray(RNG.normal(3, 2, (60, 4))),
+    "big-endian": RNG.normal(3, 2, (60, 4)).astype(">f8"),
+    "pixels": RNG.integers(0, 256, (60, 5, 7, 3), dtype=np.uint8),
+    "texts": np.array(["cat", "ärger", "dog"] * 20),
+    "none": np.zeros((0, 4)),
+}
+
+
+@pytest.fixture
+def save(tmp_path):
+    def save(compress=False, **arrays) -> str:
+        (np.savez_compressed if compress else np.savez)(tmp_path / "data.npz", **arrays)
+        return str(tmp_path / "data.npz")
+
+    return save
+
+
+def read(path: str) -> dict[str, np.ndarray]:
+    members = read_members(path)
+    return {name: read_array(path, members, name) for name in members}
+
+
+@pytest.mark.parametrize("compress", [False, True])
+def test_what_numpy_writes_is_read_back(save, tmp_path, compress):
+    """Values, type and shape of each array of a .npz file, and of a .npy file."""
+    found = read(save(compress, **ARRAYS))
+    assert found.keys() == ARRAYS.keys()
+    for name, array in ARRAYS.items():
+        np.save(tmp_path / "data.npy", array)
+        for again in (found[name], read_npy(str(tmp_path / "data.npy"))):
+            assert again.dtype == array.dtype
+            np.testing.assert_array_equal(again, array)
+
+
+@pytest.mark.parametrize("compress", [False, True])
+def test_large_arrays_stay_on_disk(save, tmp_path, monkeypatch, compress):
+    """Stored members are mapped inside the zip, compressed ones through one file in the cache."""
+    monkeypatch.setenv("STEPWELL_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(npzfile, "MAP_BYTES_FROM", 1000)
+    arrays = {name: ARRAYS[name] for name in ("numbers", "columns first")}
+    path = save(compress, **arrays)
+    for _ in range(2):
+        for name, array in read(path).items():
+            assert isinstance(array, np.memmap)
+            np.testing.assert_array_equal(array, arrays[name])
+        cache = sorted((tmp_path / "cache").iterdir()) if compress else []
+        assert len(cache) == (2 if compress else 0)
+    save(compress, **{name: array + 1 for name, array in arrays.items()})  # outdated copies are replaced
+    np.testing.assert_array_equal(read(path)["numbers"], arrays["numbers"] + 1)
+    assert not compress or len(list((tmp_path / "cache").iterdir())) == 2
+
+
+def test_a_cache_that_cannot_be_written_is_refused(save, tmp_path, monkeypatch):
+    """The folder is named with what to do about it; a full disk leaves nothing half written."""
+    path = save(True, x=ARRAYS["numbers"])
+    monkeypatch.setattr(npzfile, "MAP_BYTES_FROM", 1000)
+    monkeypatch.setenv("STEPWELL_CACHE", str(tmp_path / "cache"))
+
+    def full(path, info, to):
+        to.write_bytes(b"half")
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(npzfile, "_extract", full)
+        with pytest.raises(UserError, match=r"cache.*No space left.*STEPWELL_CACHE"):
+            read(path)
+    assert list((tmp_path / "cache").iterdir()) == []
+    monkeypatch.setenv("STEPWELL_CACHE", path)  # a file, not a folder
+    with pytest.raises(UserError, match="cannot be written"):
+        read(path)
+
+
+def test_bad_files_are_refused(save, tmp_path):
+    """Missing, not a zip, cut short, damaged inside, without arrays."""
+    whole = Path(save(True, x=ARRAYS["numbers"])).read_bytes()
+    cases = {"text.npz": b"x,y\n1,2\n", "cut.npz": whole[: len(whole) // 2], "empty.npz": b""}
+    middle = len(whole) // 4
+    cases["damaged.npz"] = whole[:middle] + bytes(64) + whole[middle + 64 :]
+    for name, content in cases.items():
+        (tmp_path / name).write_bytes(content)
+    with zipfile.ZipFile(tmp_path / "none.npz", "w") as file:
+        file.writestr("readme.txt", "nothing")
+    with zipfile.ZipFile(tmp_path / "header.npz", "w") as file:
+        file.writestr("x.npy", b"\x93NUMPY\x01\x00 nonsense")
+    for name in [*cases, "none.npz", "header.npz", "missing.npz"]:
+        with pytest.raises(UserError, match=name):
+            read(str(tmp_path / name))
+
+
+@pytest.mark.parametrize(
+    ("array", "said"),
+    [
+        (ARRAYS["numbers"].astype(object), "Python objects"),
+        (np.zeros(3, dtype=[("a", float), ("b", int)]), "named fields"),
+    ],
+)
+@pytest.mark.parametrize("bound", [0, 2**30])
+def test_arrays_that_are_not_plain_are_refused(save, tmp_path, monkeypatch, array, said, bound):
+    """Objects, before anything is unpickled, and records; in memory and on disk, .npz and .npy."""
+    monkeypatch.setattr(npzfile, "MAP_BYTES_FROM", bound)
+    with pytest.raises(UserError, match=f"data.npz: array 'x' .*{said}"):
+        read(save(x=array))
+    np.save(tmp_path / "data.npy", array)
+    with pytest.raises(UserError, match=f"data.npy.*{said}"):
+        read_npy(str(tmp_path / "data.npy"))
+
+
+def test_a_member_behind_a_password_is_refused(save, tmp_path):
+    """Whether it would be mapped or not, its bytes are no array."""
+    raw = bytearray(Path(save(x=ARRAYS["numbers"])).read_bytes())
+    for mark, flags in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):
+        raw[raw.index(mark) + flags] |= 1
+    (tmp_path / "data.npz").write_bytes(raw)
+    with pytest.raises(UserError, match="'x' is encrypted"):
+        read(str(tmp_path / "data.npz"))

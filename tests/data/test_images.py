@@ -15,7 +15,8 @@ from PIL import Image
 
 from stepwell.data import archive, images
 from stepwell.data.dataset import DataSet
-from stepwell.data.images import DecodedImages, ImageData, ImageFiles, load, read_new
+from stepwell.data.decoding import DecodedImages, ImageFiles
+from stepwell.data.images import ImageData, load, read_new
 from stepwell.errors import UserError
 
 RNG = np.random.default_rng(0)
@@ -167,67 +168,6 @@ def test_grey_pictures_have_one_channel(folder, tmp_path):
         check(load(ImageData(name=str(tmp_path / "pets"), in_memory=in_memory)), grey)
 
 
-def decoded(path, size=None, mode="RGB", height=6, width=8) -> torch.Tensor:
-    channels = 1 if mode == "L" else 3
-    preparation = {"classes": ["a", "b"], "shape": [channels, height, width], "size": size, "mode": mode}
-    return read_new(preparation, str(path), targets=False).inputs.gather(torch.tensor([0]))[0]
-
-
-def test_orientation_is_honoured(tmp_path):
-    """A camera's picture that says that it lies on its side is turned, scaled or not."""
-    upright = picture(48, 32) // 8 + np.arange(48, dtype=np.uint8)[:, None, None] * 4
-    exif = Image.Exif()
-    exif[0x0112] = 6  # to be turned by 90 degrees clockwise
-    lying = np.rot90(upright, 1)
-    for name in ("a.png", "a.tif", "a.jpg"):
-        Image.fromarray(lying).save(tmp_path / name, exif=exif, quality=100, subsampling=0)
-        found = decoded(tmp_path / name, height=48, width=32).permute(1, 2, 0).numpy()
-        assert np.abs(found.astype(int) - upright).max() <= (8 if name == "a.jpg" else 0)
-    for name in ("x/a/1.jpg", "x/a/2.jpg", "x/a/3.jpg", "x/b/1.jpg", "x/b/2.jpg", "x/b/3.jpg"):
-        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(lying).save(tmp_path / name, exif=exif)
-    assert load(ImageData(name=str(tmp_path / "x"), in_memory=False)).input_shape == (3, 48, 32)
-
-
-@pytest.mark.parametrize("mode", ["L", "RGB"])
-def test_unusual_pixels(tmp_path, mode):
-    """Transparency shows white, 16 bits become 8, palettes and CMYK colours, animations a first frame."""
-    rgb, white = picture(), np.full((6, 8, 3), 255, np.uint8)
-    half = np.concatenate([rgb, np.zeros((6, 8, 1), np.uint8)], 2)
-    half[:3, :, 3] = 255
-    Image.fromarray(half).save(tmp_path / "clear.png")
-    Image.fromarray((rgb[..., 0].astype(np.uint16) << 8) + 77).save(tmp_path / "deep.png")
-    Image.fromarray(white - rgb).convert("CMYK").save(tmp_path / "print.tif")
-    frames = [Image.fromarray(np.full((6, 8), level, np.uint8)) for level in (40, 200)]
-    frames[0].save(tmp_path / "moving.gif", save_all=True, append_images=frames[1:])
-    Image.fromarray(rgb).quantize(256).save(tmp_path / "palette.png")
-    truth = {
-        "clear.png": np.where(half[..., 3:] > 0, rgb, white),
-        "deep.png": np.repeat(rgb[..., :1], 3, 2),
-        "print.tif": white - rgb,
-        "moving.gif": np.full((6, 8, 3), 40, np.uint8),
-        "palette.png": rgb,
-    }
-    for name, expected in truth.items():
-        expected = np.asarray(Image.fromarray(expected).convert(mode)).reshape(6, 8, -1)
-        found = decoded(tmp_path / name, mode=mode).permute(1, 2, 0).numpy()
-        assert np.abs(found.astype(int) - expected).max() <= (2 if name == "palette.png" else 0), name
-
-
-def test_scaling_crops_the_longer_side(tmp_path):
-    """data.size brings any measures to a square, the middle kept, without distortion."""
-    wide = np.zeros((40, 120, 3), np.uint8)
-    wide[:, 40:80] = (200, 100, 50)
-    for name in ("wide.png", "wide.jpg"):
-        save(tmp_path / name, wide, quality=100, subsampling=0)
-        found = decoded(tmp_path / name, size=8, height=8, width=8)[:, 1:-1, 1:-1]
-        assert (found - torch.tensor([200, 100, 50])[:, None, None]).abs().max() <= 3
-    for n, shape in enumerate([(30, 40), (50, 20), (8, 8)] * 4):
-        save(tmp_path / "mixed" / "ab"[n % 2] / f"{n}.png", picture(*shape))
-    data = load(ImageData(name=str(tmp_path / "mixed"), size=8))
-    assert data.input_shape == (3, 8, 8) and data.preparation["size"] == 8
-
-
 def test_new_pictures_are_read_as_in_training(folder, tmp_path):
     """A flat folder, class folders with targets, an archive and one file; rows by file name."""
     folder()
@@ -312,11 +252,13 @@ def test_bad_folders_are_refused(folder, tmp_path, case, in_memory):
 
 
 def test_mixed_sizes_name_two_files_and_the_remedy(folder, tmp_path):
-    """The message says both files, both sizes and data.size."""
+    """The message says both files, both sizes and data.size, with which they can be read."""
     folder()
     save(tmp_path / "pets" / "dog" / "03.png", picture(5, 7))
     with pytest.raises(UserError, match=r"dog/03.png.* 7 × 5 .*/\d\d.png 8 × 6; .* data.size=32"):
         load(ImageData(name=str(tmp_path / "pets")))
+    data = load(ImageData(name=str(tmp_path / "pets"), size=4))
+    assert data.input_shape == (3, 4, 4) and data.preparation["size"] == 4
 
 
 def test_folders_without_labels(folder, tmp_path):
@@ -332,19 +274,6 @@ def test_folders_without_labels(folder, tmp_path):
         load(ImageData(name=str(tmp_path / "pets")))
 
 
-def test_more_than_memory_holds(folder, tmp_path, monkeypatch):
-    """Images that take more than half of the free memory stay in their files; all at once are refused."""
-    folder()  # 30 × 144 bytes
-    monkeypatch.setattr(images, "free_memory", lambda: 8000)
-    assert not load(ImageData(name=str(tmp_path / "pets"))).train.inputs.resident
-    assert load(ImageData(name=str(tmp_path / "pets"), in_memory=True)).train.inputs.resident
-    monkeypatch.setattr(images, "free_memory", lambda: 4000)
-    with pytest.raises(UserError, match="30 images do not fit into memory"):
-        load(ImageData(name=str(tmp_path / "pets"), in_memory=True))
-    monkeypatch.undo()
-    assert 2**20 < images.free_memory() < 2**50
-
-
 @pytest.mark.skipif(
     not hasattr(os, "geteuid") or os.geteuid() == 0, reason="the superuser may read everything"
 )
@@ -358,22 +287,6 @@ def test_unreadable_folders_are_refused(folder, tmp_path, name):
             load(ImageData(name=str(tmp_path / "pets")))
     finally:
         (tmp_path / "pets" / name).chmod(0o700)
-
-
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
-@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
-def test_decoding_goes_on_after_a_fork(folder, tmp_path):
-    """A forked process makes threads of its own."""
-    folder()
-    data = load(ImageData(name=str(tmp_path / "pets"), in_memory=False, workers=2))
-    child = os.fork()
-    if child == 0:
-        try:
-            data.train.gather(torch.arange(10))
-            os._exit(0)
-        finally:
-            os._exit(1)
-    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 
 
 def test_damaged_archives_are_refused(folder, tmp_path, monkeypatch):
@@ -393,16 +306,6 @@ def test_damaged_archives_are_refused(folder, tmp_path, monkeypatch):
         with pytest.raises(UserError, match=name):
             load(ImageData(name=str(tmp_path / name)))
     assert not (tmp_path / "cache").exists() or not list((tmp_path / "cache").iterdir())
-
-
-def test_one_line_where_decoding_takes_long(folder, tmp_path, monkeypatch, capsys):
-    """Off a terminal the bar is a single line on stderr, and nothing at all when it is quick."""
-    folder()
-    load(ImageData(name=str(tmp_path / "pets")))
-    assert capsys.readouterr().err == ""
-    monkeypatch.setattr(images, "_SECONDS_BEFORE_PROGRESS", 0)
-    load(ImageData(name=str(tmp_path / "pets"), workers=1))
-    assert capsys.readouterr() == ("", "decoding 30 images\n")
 
 
 @pytest.mark.parametrize("in_memory", [True, False])

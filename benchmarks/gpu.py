@@ -21,10 +21,11 @@ import torch
 from PIL import Image
 
 from stepwell.data import sources
-from stepwell.errors import Interrupted
-from stepwell.recipe import read_recipe, resolve
+from stepwell.errors import Interrupted, UserError
+from stepwell.recipe import choose_device, read_recipe, resolve
 from stepwell.training import checkpoint, train
 from stepwell.training.conductor import Conductor
+from stepwell.training.loop import backward, update
 from stepwell.training.run import Run
 
 
@@ -49,15 +50,17 @@ def run_of(changes: dict[str, Any]) -> Run:
 def batches_are_the_cpus(images: Path, device: str) -> str:
     """Samples that came by the side stream, prefetched and augmented, are those that the CPU gathers."""
     changes = {"data": str(images), "augment.flip": 0.5, "augment.crop": 2, "training.epochs": 2}
-    for in_memory in (True, False):
-        here, there = (
-            run_of({**changes, "data.in_memory": in_memory, "training.device": d}) for d in ("cpu", device)
-        )
-        for update in range(12):
-            for (x, y), (u, v) in zip(here.batches.at(update), there.batches.at(update), strict=True):
+    text = images.parent / "text.txt"
+    text.write_text("To be, or not to be, that is the question.\n" * 200)
+    cases = {f"in_memory={kept}": {**changes, "data.in_memory": kept} for kept in (True, False)}
+    cases["text"] = {"data": str(text), "training.epochs": 2}
+    for name, case in cases.items():
+        here, there = (run_of({**case, "training.device": d}) for d in ("cpu", device))
+        for number in range(12):
+            for (x, y), (u, v) in zip(here.batches.at(number), there.batches.at(number), strict=True):
                 busy = u.float() @ u.float().transpose(-1, -2)  # work that a copy could overtake
                 if not (torch.equal(x, u.cpu()) and torch.equal(y, v.cpu()) and busy.isfinite().all()):
-                    return f"update {update}, in_memory={in_memory}: another batch than on the CPU"
+                    return f"update {number}, {name}: another batch than on the CPU"
         here.batches.close()
         there.batches.close()
     return ""
@@ -127,24 +130,23 @@ def resumed_is_uninterrupted(images: Path, device: str) -> str:
 
 
 def steps_do_not_wait(images: Path, device: str) -> str:
-    """An ordinary fp32 update asks the GPU for nothing: torch finds no synchronization."""
+    """An ordinary update asks the GPU for nothing, at any precision: torch finds no synchronization."""
     if device == "cpu":
         return ""
-    run = run_of({"training.device": device, "training.epochs": 2})
-    from stepwell.training.loop import backward, update
-
-    for _ in range(3):
-        backward(run)
-        update(run)
-        run.update += 1
-    torch.cuda.set_sync_debug_mode("error")
-    try:
-        backward(run)
-        update(run)
-    except RuntimeError as error:
-        return str(error).splitlines()[0]
-    finally:
-        torch.cuda.set_sync_debug_mode("default")
+    for precision in ("fp32", "bf16", "fp16"):
+        run = run_of({"training.device": device, "training.epochs": 2, "training.precision": precision})
+        for _ in range(3):
+            backward(run)
+            update(run)
+            run.update += 1
+        torch.cuda.set_sync_debug_mode("error")
+        try:
+            backward(run)
+            update(run)
+        except RuntimeError as error:
+            return f"{precision}: {str(error).splitlines()[0]}"
+        finally:
+            torch.cuda.set_sync_debug_mode("default")
     return ""
 
 
@@ -164,6 +166,10 @@ def main() -> int:
     )
     parser.add_argument("--device", default="cuda")
     device = parser.parse_args().device
+    try:
+        choose_device(device)
+    except UserError as error:
+        parser.error(str(error))
     faults = 0
     with tempfile.TemporaryDirectory() as folder:
         images = made_images(Path(folder) / "images")

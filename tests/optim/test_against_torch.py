@@ -1,6 +1,7 @@
 """Every optimizer follows torch's trajectory, and the rules that torch lacks follow slow obvious code."""
 
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -180,3 +181,71 @@ def test_pack_keeps_values_and_lies_behind_one_another():
     starts = [p.data_ptr() for p in net.parameters()]
     ends = [p.data_ptr() + p.numel() * p.element_size() for p in net.parameters()]
     assert starts[1:] == ends[:-1]
+
+
+OVERFLOWS = {0, 1, 7, 20, 21, 22}
+
+
+def train_scaled(
+    net: nn.Module, optimizer: Any, xs, ys, unscale: bool, no_gradient: bool = False
+) -> torch.Tensor:
+    """Forty steps with a scaler; where step ∈ OVERFLOWS, one gradient is infinite."""
+    scaler = torch.amp.GradScaler("cpu", init_scale=1024.0, growth_interval=5)  # type: ignore[attr-defined]
+    for step, (x, y) in enumerate(zip(xs, ys, strict=True)):
+        optimizer.zero_grad()
+        scaler.scale(nn.functional.mse_loss(net(x), y)).backward()
+        weights = list(net.parameters())
+        if no_gradient and step % 3 == 1:
+            weights[1].grad = None
+        if step in OVERFLOWS:
+            gradient = weights[0].grad
+            assert gradient is not None
+            gradient.view(-1)[5] = torch.inf
+        if unscale:
+            scaler.unscale_(optimizer)
+        scaler.step(optimizer)
+        scaler.update()
+    return torch.cat([p.detach().reshape(-1) for p in net.parameters()])
+
+
+@pytest.mark.parametrize("unscale", [True, False], ids=["unscaled before", "unscaled in the step"])
+@pytest.mark.parametrize("packed", [True, False], ids=["packed", "apart"])
+@pytest.mark.parametrize("name", PAIRS)
+def test_skipped_updates_are_torchs(name, packed, unscale):
+    """Weights, state and step counts after six overflows are those of torch's optimizer, which waits."""
+    make, torchs = PAIRS[name]
+    (a, xs, ys), (b, _, _) = problem(), problem()
+    if packed:
+        pack(a.parameters())
+    one, two = make(a.parameters(), weight_decay=0.01), torchs(b.parameters(), weight_decay=0.01)
+    found, expected = train_scaled(a, one, xs, ys, unscale), train_scaled(b, two, xs, ys, unscale)
+    torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-10)
+    for p, q in zip(a.parameters(), b.parameters(), strict=True):
+        mine, torch_state = one.state[p], two.state[q]
+        torch.testing.assert_close(
+            {key: mine[key] for key in torch_state}, dict(torch_state), rtol=1e-9, atol=1e-10
+        )
+    assert one.engines()[0].steps == [40 - len(OVERFLOWS)] * 4
+
+
+@pytest.mark.parametrize("name", PAIRS)
+def test_a_missing_gradient_beside_an_overflow(name):
+    """A parameter without a gradient at some steps counts its own updates, skipped ones left out."""
+    make, torchs = PAIRS[name]
+    (a, xs, ys), (b, _, _) = problem(), problem()
+    one, two = make(a.parameters()), torchs(b.parameters())
+    found = train_scaled(a, one, xs, ys, unscale=True, no_gradient=True)
+    expected = train_scaled(b, two, xs, ys, unscale=True, no_gradient=True)
+    torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-10)
+
+
+def test_what_an_overflow_leaves():
+    """`skipped` says so, the norm is 0 and not infinite, and state moved in mid-run keeps its count."""
+    net, xs, ys = problem()
+    optimizer = ours.Adam(net.parameters())
+    train_scaled(net, optimizer, xs[:8], ys[:8], unscale=True)  # the last of these steps overflows
+    assert optimizer.skipped is not None and bool(optimizer.skipped)
+    assert optimizer.gradient_norm is not None and float(optimizer.gradient_norm) == 0.0
+    net.float()
+    train_scaled(net, optimizer, xs[2:3].float(), ys[2:3].float(), unscale=True)  # step 0 overflows again
+    assert optimizer.engines()[0].steps == [8 - 3] * 4

@@ -6,6 +6,7 @@ a number. What a real device adds (streams, its own rounding) is checked by benc
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from stepwell.data import sources
 from stepwell.recipe import read_recipe, resolve
@@ -47,6 +48,35 @@ def test_an_update_stays_on_its_device_and_asks_it_for_nothing(name, moved, tmp_
     run.batches.close()
     with pytest.raises(RuntimeError, match="meta"):  # the test would notice
         found[0].item()
+
+
+class NoWaiting(TorchDispatchMode):
+    """Refuses what makes the processor wait for a device: asking a tensor for its value."""
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        assert func is not torch.ops.aten._local_scalar_dense.default, "a tensor was asked for its value"
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
+def test_no_precision_waits(precision):
+    """Ten updates ask no tensor for a value; with fp16 the first of them overflow and are skipped."""
+    asked = read_recipe(None, {"training.precision": precision, "training.device": "cpu"})
+    data = sources.load(asked.data)
+    run = run_module.Run(resolve(asked, data), data)
+    if run.scaler is not None:
+        run.scaler._init_scale = 2.0**20
+    norms = []
+    with NoWaiting():
+        for _ in range(10):
+            backward(run)
+            norms.append(update(run))
+            run.update += 1
+        with pytest.raises(AssertionError, match="asked"):  # the test would notice
+            norms[0].item()
+    skipped = [float(norm) == 0.0 for norm in norms]
+    assert skipped[0] == (precision == "fp16") and not skipped[-1]
+    assert run.optimizer.engines()[0].steps == [10 - sum(skipped)] * len(run.parameters)
 
 
 @pytest.mark.parametrize("name", ["mlp", "transformer"])

@@ -484,7 +484,7 @@ def test_a_lost_gpu_is_refused(tmp_path, monkeypatch):
     recipe = tmp_path / "run/recipe.yaml"
     assert "device: cpu" in recipe.read_text()
     recipe.write_text(recipe.read_text().replace("device: cpu", "device: cuda:7"))
-    with pytest.raises(UserError, match=r"recipe.yaml: training.device=cuda:7: .* use cpu .*last bits"):
+    with pytest.raises(UserError, match=r"recipe.yaml: training.device=cuda:7: use cpu.*last bits"):
         train.resume(tmp_path / "run")
 
 

@@ -37,20 +37,29 @@ class Eager:
     """Runs `rule` on a fixed list of parameters, all with the same hyperparameters.
 
     `state[i]` holds the state tensors of parameter i by name, and `steps[i]` the number of updates
-    it has had. A parameter whose gradient is None is left alone, as in torch. Parameters may be moved
-    between steps (`p.data = …`, `model.to(…)`): the state then follows them to their dtype and device.
+    it has had (asking waits for the device, where updates were skipped). A parameter whose gradient is
+    None is left alone, as in torch. Parameters may be moved between steps (`p.data = …`,
+    `model.to(…)`): the state then follows them to their dtype and device.
     """
 
     def __init__(self, rule: Rule, parameters: Sequence[Tensor]) -> None:
         self.rule = rule
         self.parameters = list(parameters)
-        self.steps = [0] * len(self.parameters)
+        self._steps = [0] * len(self.parameters)  # updates begun
+        self._skipped: Tensor | None = None  # how many of them were skipped, by every parameter alike
         self._build()
         self._look()
 
     def _build(self) -> None:
         self.state: list[dict[str, Tensor]] = [{} for _ in self.parameters]
         self._blocks = [_Block(self, members) for members in _group(self.rule, self.parameters)]
+
+    @property
+    def steps(self) -> list[int]:
+        if self._skipped is not None and (skipped := int(self._skipped)):
+            self._steps = [step - skipped for step in self._steps]
+            self._skipped.zero_()
+        return self._steps
 
     def _look(self) -> None:
         """Notes where the parameters lie; held, so that no other storage can come by these addresses."""
@@ -65,6 +74,8 @@ class Eager:
                     f"parameter {i} of its group had shape {tuple(seen.shape)} and now has {tuple(p.shape)}, "
                     "which its optimizer's state does not fit: make a new optimizer"
                 )
+        if self._skipped is not None:
+            self._steps, self._skipped = self.steps, None  # it lies on the old device
         if all(map(_alike, self.parameters, self._seen)):
             for block in self._blocks:
                 block.place()  # the state's tensors stay, since others may hold them
@@ -77,16 +88,35 @@ class Eager:
         self._look()
 
     @torch.no_grad()
-    def step(self, hyperparameters: dict[str, float], l2: float = 0.0, decay: float = 0.0) -> Tensor | None:
+    def step(
+        self,
+        hyperparameters: dict[str, float],
+        l2: float = 0.0,
+        decay: float = 0.0,
+        skip: Tensor | None = None,
+    ) -> Tensor | None:
         """Makes one update of every parameter that has a gradient.
 
         l2: g ← g + l2 · w before the rule (coupled). decay: w ← w − η · decay · w before the rule
-        (decoupled, Loshchilov & Hutter 2019). Returns the norm of the gradients as they came, a
-        tensor on their device, or None where there was no gradient.
+        (decoupled, Loshchilov & Hutter 2019). skip: a truth value on the device; where it is true
+        nothing changes and no step is counted, without waiting to know it. Returns the norm of the
+        gradients as they came (0 where skipped), a tensor on their device, or None without a gradient.
         """
         if [p.data_ptr() for p in self.parameters] != self._places:
             self._follow()
-        return total_norm([block.step(hyperparameters, l2, decay) for block in self._blocks])
+        if skip is not None:
+            if any(p.grad is None for p in self.parameters):
+                # These would not have skipped what the others do: here the device is waited for.
+                if skip:
+                    return skip.new_zeros((), dtype=torch.float32)
+                skip = None
+            elif self._skipped is None:
+                self._skipped = skip.new_zeros((), dtype=torch.float64)
+        norm = total_norm([block.step(hyperparameters, l2, decay, skip) for block in self._blocks])
+        if skip is not None and norm is not None and self._skipped is not None:
+            self._skipped += skip
+            norm = norm.masked_fill(skip, 0.0)
+        return norm
 
 
 def total_norm(norms: Iterable[Tensor | None]) -> Tensor | None:
@@ -124,34 +154,42 @@ class _Block:
         """Views the members as one tensor where they lie, if they lie behind one another."""
         self.weights = self.parameters[0].detach() if self.alone else _packed(self.parameters)
 
-    def step(self, hyperparameters: dict[str, float], l2: float, decay: float) -> Tensor | None:
+    def step(
+        self, hyperparameters: dict[str, float], l2: float, decay: float, skip: Tensor | None
+    ) -> Tensor | None:
         engine = self.engine
         gradients = [p.grad for p in self.parameters if p.grad is not None]
-        times = {engine.steps[i] for i in self.members}
+        times = {engine._steps[i] for i in self.members}
         if len(times) > 1 or len(gradients) < len(self.members):
-            return self._one_by_one(hyperparameters, l2, decay)
+            return self._one_by_one(hyperparameters, l2, decay, skip)
         for i in self.members:
-            engine.steps[i] += 1
-        t = times.pop() + 1
+            engine._steps[i] += 1
+        t = self._time(times.pop() + 1)
         g = gradients[0] if self.alone else _flatten_dense_tensors(gradients)
         if self.weights is not None:
-            self.weights.copy_(self._rule(self.weights, g, self.state, t, hyperparameters, l2, decay))
+            self.weights.copy_(self._rule(self.weights, g, self.state, t, hyperparameters, l2, decay, skip))
         else:
             w = torch.cat([p.reshape(-1) for p in self.parameters])
-            w = self._rule(w, g, self.state, t, hyperparameters, l2, decay)
+            w = self._rule(w, g, self.state, t, hyperparameters, l2, decay, skip)
             parts = [part.view(s) for part, s in zip(w.split(self.sizes), self.shapes, strict=True)]
             torch._foreach_copy_(self.parameters, parts)  # pyright: ignore[reportPrivateImportUsage]
         return torch.linalg.vector_norm(g)
 
-    def _one_by_one(self, hyperparameters: dict[str, float], l2: float, decay: float) -> Tensor | None:
+    def _time(self, begun: int) -> int | Tensor:
+        """The number of an update: without those that were skipped, a number that only the device knows."""
+        return begun if self.engine._skipped is None else begun - self.engine._skipped
+
+    def _one_by_one(
+        self, hyperparameters: dict[str, float], l2: float, decay: float, skip: Tensor | None
+    ) -> Tensor | None:
         """The same without packing, since the members differ in their step or some have no gradient."""
         engine, norms = self.engine, []
         for i in self.members:
             p = engine.parameters[i]
             if p.grad is not None:
-                engine.steps[i] += 1
-                state = list(engine.state[i].values())
-                p.copy_(self._rule(p, p.grad, state, engine.steps[i], hyperparameters, l2, decay))
+                engine._steps[i] += 1
+                t, state = self._time(engine._steps[i]), list(engine.state[i].values())
+                p.copy_(self._rule(p, p.grad, state, t, hyperparameters, l2, decay, skip))
                 norms.append(torch.linalg.vector_norm(p.grad))
         return total_norm(norms)
 
@@ -160,20 +198,22 @@ class _Block:
         w: Tensor,
         g: Tensor,
         state: Sequence[Tensor],
-        t: int,
+        t: int | Tensor,
         hyperparameters: dict[str, float],
         l2: float,
         decay: float,
+        skip: Tensor | None,
     ) -> Tensor:
         """Returns the new weights and stores the new state."""
+        before = w
         if l2:
             g = g + l2 * w
         if decay:
             w = w - hyperparameters["lr"] * decay * w
         w, *new = self.engine.rule.update(w, g, *state, t=t, **hyperparameters)
         for old, value in zip(state, new, strict=True):
-            old.copy_(value)
-        return w
+            old.copy_(value if skip is None else torch.where(skip, old, value))
+        return w if skip is None else torch.where(skip, before, w)
 
 
 def _group(rule: Rule, parameters: Sequence[Tensor]) -> list[list[int]]:

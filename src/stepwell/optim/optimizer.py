@@ -21,11 +21,17 @@ class RuleOptimizer(torch.optim.Optimizer):
     `gradient_norm` is the norm of all gradients at the last step, a tensor on their device, so that
     reading it is the caller's choice of when to wait. `state[p]` holds `step` and the rule's state
     once p had an update, as in torch: the state's tensors are the engine's own, `step` is for reading.
+
+    Stepped by a `torch.amp.GradScaler`, it does not wait for the device to say whether gradients
+    overflowed; `skipped` is that answer, a truth value on the device (None without a scaler).
     """
+
+    _step_supports_amp_scaling = True  # a GradScaler then sets `found_inf` and `grad_scale` around `step`
 
     def __init__(self, rule: Rule, params: Iterable[Any], defaults: dict[str, Any]) -> None:
         self.rule = rule
         self.gradient_norm: Tensor | None = None
+        self.skipped: Tensor | None = None
         self._forget()
         super().__init__(params, {**self.torch_arguments, **defaults})
 
@@ -43,7 +49,7 @@ class RuleOptimizer(torch.optim.Optimizer):
         return {**super().__getstate__(), "state": self.state, "rule": self.rule}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self.gradient_norm = None
+        self.gradient_norm = self.skipped = None
         self._forget()
         super().__setstate__(state)
 
@@ -91,11 +97,21 @@ class RuleOptimizer(torch.optim.Optimizer):
         """`step` without what torch wraps around it (its hooks and a profiler's record): 20 µs less."""
         self._check_changes()
         self._shown.clear()
+        self.skipped = self._unscale() if hasattr(self, "found_inf") else None
         norms = []
         for number, group in enumerate(self.param_groups):
             engine = self._engines.get(number) or self._engine(number)
-            norms.append(engine.step(self.hyperparameters(number), group["weight_decay"], group["decay"]))
+            l2, decay = group["weight_decay"], group["decay"]
+            norms.append(engine.step(self.hyperparameters(number), l2, decay, self.skipped))
         self.gradient_norm = total_norm(norms)
+
+    def _unscale(self) -> Tensor:
+        """Takes the GradScaler's factor off the gradients, unless it has; returns whether to skip them."""
+        scaler: Any = vars(self)  # what a GradScaler sets before the step and deletes after it
+        if scaler["grad_scale"] is not None:
+            gradients = [p.grad for g in self.param_groups for p in g["params"] if p.grad is not None]
+            torch._foreach_div_(gradients, scaler["grad_scale"])  # pyright: ignore[reportPrivateImportUsage]
+        return scaler["found_inf"] > 0
 
     def _check_changes(self) -> None:
         """Checks the hyperparameters that are not those of the last update, before any weight is changed."""

@@ -61,11 +61,8 @@ def choose_device(name: str) -> torch.device:
         name = "cuda" if torch.cuda.is_available() else "cpu"
     device = torch.device("cuda:0" if name == "cuda" else name)
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        found = torch.cuda.device_count()
-        raise UserError(
-            f"training.device={name}: this machine has {found or 'no'} such device{'s' * (found != 1)}; "
-            "use cpu"
-        )
+        gpus = [f"cuda:{k}" for k in range(torch.cuda.device_count())]
+        raise UserError(f"training.device={name}: use {' or '.join(['cpu', *gpus])}, which this machine has")
     return device
 
 

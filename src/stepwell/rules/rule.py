@@ -14,8 +14,8 @@ class Rule:
     """An update rule: one formula, and what an engine must know to run it.
 
     update: (w, g, *state, t, **hyperparameters) → (w⁺, *state⁺). It is pure: it reads tensors of
-        one shape and returns new ones, and never changes its arguments. t counts from 1.
-        Hyperparameters are numbers, or tensors that broadcast against w (a population).
+        one shape and returns new ones, and never changes its arguments. t counts from 1. It and the
+        hyperparameters are numbers, or tensors that broadcast against w (a population).
     state: the names of the state tensors, torch's names where torch has the rule. Each starts at 0.
     defaults: the hyperparameters and their default values.
     elementwise: an element's new value depends on that element alone, so that an engine may lay
@@ -34,6 +34,6 @@ def moment(average: Tensor, value: Tensor, beta: float | Tensor) -> Tensor:
     return torch.lerp(average, value, 1 - beta)
 
 
-def debias(average: Tensor, beta: float | Tensor, t: int) -> Tensor:
+def debias(average: Tensor, beta: float | Tensor, t: int | Tensor) -> Tensor:
     """Corrects an average that started at 0: a / (1 − βᵗ). Kingma & Ba 2015, §3."""
     return average / (1 - beta**t)

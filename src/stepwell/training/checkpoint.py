@@ -47,7 +47,7 @@ def save(folder: Path, run: Run, good: Snapshot, extra: dict[str, Any], keep: in
         "rate_factor": run.rate_factor,
         "roll_backs": run.roll_backs,
         "rolled_back_to": run.rolled_back_to,
-        "skipped": run.skipped,
+        "skipped": int(run.skipped),
         "time_is_up": run.time_is_up,
         "seconds": run.seconds,
         "progress": run.progress,
@@ -164,7 +164,8 @@ def _restore(
         engine.steps[:] = steps
     restore_random_state(_below("random.", tensors), run.device)
     run.update, run.rate_factor, run.roll_backs = state["update"], state["rate_factor"], state["roll_backs"]
-    run.rolled_back_to, run.skipped = state["rolled_back_to"], state["skipped"]
+    run.rolled_back_to = state["rolled_back_to"]
+    run.skipped.fill_(state["skipped"])
     run.time_is_up = state["time_is_up"]
     run.seconds_before, run.progress, run.best = state["seconds"], state["progress"], state["best"]
     run.pending = [(pair[0].to(run.device), pair[1].to(run.device)) for pair in tensors.get("pending", ())]

@@ -78,7 +78,7 @@ def backward(run: Run) -> Tensor:
 
 
 def update(run: Run) -> Tensor:
-    """One update of the weights; returns the gradients' norm.
+    """One update of the weights; returns the gradients' norm, on the device like the loss.
 
     fp16: an update whose scaled gradients overflowed is skipped and has norm 0; after SKIPPED_IN_A_ROW
     of them lowering the scale has not helped, and the norm is NaN.
@@ -89,11 +89,13 @@ def update(run: Run) -> Tensor:
     if run.scaler is None:
         optimizer.update()
     else:
-        optimizer.gradient_norm = None
         run.scaler.step(optimizer)
         run.scaler.update()
-        run.skipped = 0 if optimizer.gradient_norm is not None else run.skipped + 1
     optimizer.zero_grad()
-    if optimizer.gradient_norm is None:
-        return torch.full((), math.nan if run.skipped >= SKIPPED_IN_A_ROW else 0.0, device=run.device)
-    return optimizer.gradient_norm
+    norm = optimizer.gradient_norm
+    if norm is None:  # a user's model of which no weight had a part in the loss
+        norm = torch.zeros((), device=run.device)
+    if optimizer.skipped is not None:
+        run.skipped.add_(1).mul_(optimizer.skipped)
+        norm = norm.masked_fill(run.skipped >= SKIPPED_IN_A_ROW, math.nan)
+    return norm

@@ -56,7 +56,7 @@ class Run:
         self.update = 0  # updates made
         self.rate_factor = 1.0  # lowered by each roll-back
         self.roll_backs = 0
-        self.skipped = 0  # updates in a row that fp16 had to skip
+        self.skipped = torch.zeros((), device=self.device)  # updates in a row that fp16 had to skip
         self.time_is_up = False  # of a budget in seconds, as of the last update
         self.rolled_back_to = -1  # the update that the last roll-back went to
         self.seconds_before = 0.0  # in earlier processes of this run

@@ -49,7 +49,7 @@ class Snapshot:
                 live.copy_(self.tensors[name])
         if run.scaler is not None:
             run.scaler.load_state_dict(self.scaler)
-        run.skipped = 0
+        run.skipped.zero_()
         for engine, steps in zip(run.optimizer.engines(), self.steps, strict=True):
             engine.steps[:] = steps
         restore_random_state(self.random, run.device)

@@ -461,8 +461,8 @@ def test_a_model_that_draws_from_python_and_numpy(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     recipe = {**SMALL, "model": "noisy:make", "training.updates": 31}
     del recipe["training.epochs"]
-    before = random.getstate(), [str(part) for part in np.random.get_state()]
     train.train(None, recipe, "whole", quiet=True)
+    before = random.getstate(), [str(part) for part in np.random.get_state()]
     train_with_interruptions(recipe, "parts", monkeypatch, [6, 17])  # an odd number of normal ones before
     assert digest(tmp_path / "parts") == digest(tmp_path / "whole")
     assert before == (random.getstate(), [str(part) for part in np.random.get_state()])

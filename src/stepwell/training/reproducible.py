@@ -19,9 +19,9 @@ def random_state(device: torch.device) -> dict[str, Tensor]:
         state["cuda"] = torch.cuda.get_rng_state(device)
     # float64 holds 32-bit words, places and the kept half of a pair of normal numbers alike.
     _, words, place, kept, normal = np.random.get_state()
-    state["numpy"] = torch.from_numpy(np.array([*words, place, kept, normal], np.float64))
+    state["numpy"] = torch.from_numpy(np.append(words, np.array([place, kept, normal], np.float64)))
     _, internal, normal = random.getstate()
-    state["python"] = torch.tensor([*internal, normal is not None, normal or 0.0], dtype=torch.float64)
+    state["python"] = torch.from_numpy(np.array((*internal, normal is not None, normal or 0.0), np.float64))
     return state
 
 

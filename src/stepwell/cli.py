@@ -122,7 +122,7 @@ def predict(
     as_json: Json = False,
 ) -> None:
     """Add a prediction to every row of a file, or go on from a text."""
-    from stepwell.training import files
+    from stepwell.training import files, write_table
     from stepwell.training import predict as predicting
 
     model = predicting.trained(run)
@@ -142,18 +142,23 @@ def predict(
         raise UserError(
             f"--length, --temperature and --seed write text, and {run} is no run of text: leave them out"
         )
-    path = predicting.require_writable(out, predicting.TABLES) if out else None
-    table = predicting.predict(run, file)
+    path = predicting.require_writable(out, write_table.ENDINGS) if out else None
+    # Where the table itself runs over the screen, it is seen how far it is.
+    quiet = as_json or (path is None and sys.stdout.isatty())
+    found = predicting.predicted(model, file, quiet)
     if path is not None:
-        predicting.write_table(table, path)
-    if as_json:
-        # The table's own writer: it has dates as text and null for what JSON cannot say (NaN, infinities).
-        rows = {} if path is not None else {"predictions": json.loads(table.write_json())}
-        _print_json({"rows": len(table), "file": str(path) if path else None, **rows})
-    elif path is None:
-        print(table.write_csv(), end="")
+        write_table.write_table(found.frames, path)
+        if as_json:
+            _print_json({"rows": found.rows, "file": str(path), **_notes_json(found.notes)})
+        else:
+            print(f"{found.rows} predictions written to {path}")
+    elif as_json:
+        _print_rows_json(found)
     else:
-        print(f"{len(table)} predictions written to {path}")
+        for piece in write_table.text(found.frames, ".csv"):
+            sys.stdout.write(piece)
+    if not as_json:
+        _print_notes(found.notes)
 
 
 @app.command()
@@ -283,6 +288,26 @@ def _recipe_words(words: list[str] | None) -> tuple[str | None, dict[str, Any]]:
 
 def _print_json(value: Any) -> None:
     print(json.dumps(value, ensure_ascii=False, allow_nan=False, default=str))
+
+
+def _print_rows_json(found: Any) -> None:
+    """One JSON object with all rows, of which only some are in memory at a time."""
+    sys.stdout.write(f'{{"rows": {found.rows}, "file": null, "predictions": [')
+    for number, frame in enumerate(found.frames):
+        # The table's own writer: it has dates as text and null for what JSON cannot say (NaN, infinities).
+        rows = json.dumps(json.loads(frame.write_json()), ensure_ascii=False, allow_nan=False)
+        sys.stdout.write((", " if number else "") + rows[1:-1])
+    notes = json.dumps(_notes_json(found.notes), ensure_ascii=False)[1:-1]
+    sys.stdout.write(f"]{', ' if notes else ''}{notes}}}\n")
+
+
+def _notes_json(notes: list[str]) -> dict[str, list[str]]:
+    return {"notes": notes} if notes else {}
+
+
+def _print_notes(notes: list[str]) -> None:
+    for note in notes:
+        print(f"Note: {note.rstrip('.')}.", file=sys.stderr)
 
 
 def _print_result(result: dict[str, Any]) -> None:

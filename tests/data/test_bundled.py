@@ -82,7 +82,7 @@ def test_a_new_file_is_read_as_the_set_itself(tmp_path, name):
         new = read_new(saved(data), str(tmp_path / file), targets)
         got = new.inputs.gather(torch.arange(len(x)))
         assert torch.equal(got, x.flip(0) if flip else x), file
-        assert new.table.height == len(x)
+        assert new.table.lazy().collect().height == len(x)
         if targets:
             assert new.targets is not None and torch.equal(
                 new.targets.reshape(-1).double(), y.flip(0).double() if flip else y.double()

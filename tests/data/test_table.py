@@ -77,7 +77,7 @@ def test_read_new_gives_what_training_saw(path):
     """Through JSON, the same file gives every part's rows to the bit, in the file's order."""
     data = load(config(path))
     new = read_new(json.loads(json.dumps(data.preparation)), str(path), targets=True)
-    assert new.table.equals(pl.read_csv(path, infer_schema=False))
+    assert new.table.collect().equals(pl.read_csv(path, infer_schema=False))
     for part in (data.train, data.validation, data.test):
         assert torch.equal(new.inputs.gather(part.rows), whole(part))
         assert torch.equal(known(new.targets)[part.rows], part.targets)
@@ -151,7 +151,7 @@ def test_a_new_file_may_differ_in_form(path, tmp_path):
     for name in ("a.csv", "b.tsv", "c.parquet"):
         new = read_new(data.preparation, str(tmp_path / name), targets=False)
         assert torch.equal(new.inputs.gather(torch.arange(N)), truth.gather(torch.arange(N)).flip(0)), name
-        assert new.targets is None and "extra" in new.table.columns
+        assert new.targets is None and "extra" in new.table.collect_schema().names()
 
 
 def test_one_new_row_with_gaps_and_new_categories(path, tmp_path):
@@ -177,7 +177,7 @@ def test_each_row_of_a_new_file_has_its_prediction(path, tmp_path):
     text = frame.head(3).write_csv() + 2 * ("," * (frame.width - 1) + "\n") + "\n"
     (tmp_path / "n.csv").write_text(text, encoding="utf-8")
     new = read_new(data.preparation, str(tmp_path / "n.csv"), targets=False)
-    assert len(new.inputs) == len(new.table) == 5
+    assert len(new.inputs) == len(new.table.collect()) == 5
     assert len(read_new(data.preparation, str(tmp_path / "n.csv"), targets=True).inputs) == 3
 
 

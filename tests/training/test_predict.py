@@ -2,6 +2,7 @@
 
 import csv
 import json
+import time
 
 import numpy as np
 import polars
@@ -9,6 +10,7 @@ import pytest
 import torch
 
 from stepwell.cli import main
+from stepwell.data import tablefile
 from stepwell.errors import UserError
 from stepwell.training import predict as predicting
 from stepwell.training.train import train
@@ -165,3 +167,55 @@ def test_another_runs_model_is_refused(tmp_path):
     (tmp_path / "0/result.json").write_bytes((tmp_path / "1/result.json").read_bytes())
     found = [predicting.evaluate_file(tmp_path / k, None)["test"]["loss"] for k in ("0", "1")]
     assert found[0] == found[1]
+
+
+def test_a_table_larger_than_memory_comes_in_pieces(people, tmp_path, monkeypatch, capsys):
+    """No frame is larger than a batch, no column is read whole, and each output is the same to the byte."""
+    table = polars.concat([polars.read_csv(people / "people.csv", infer_schema=False)] * 5)
+    table.write_csv(tmp_path / "long.csv")
+    predicting.predict(people / "run", tmp_path / "long.csv").write_csv(tmp_path / "whole.csv")
+    right = predicting.evaluate_file(people / "run", tmp_path / "long.csv")
+    monkeypatch.setenv("STEPWELL_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(tablefile, "IN_MEMORY_BYTES", 5_000)
+    monkeypatch.setattr(tablefile, "BATCH_CELLS", 2_500)
+    read = []
+    monkeypatch.setattr(
+        tablefile.TableFile,
+        "read",
+        lambda self, names: read.extend(names) or self.lazy.select(names).collect(),
+    )
+    found = predicting.predicted(predicting.trained(people / "run"), tmp_path / "long.csv")
+    heights = [len(frame) for frame in found.frames]
+    assert sum(heights) == found.rows == 2000 and max(heights) == 2_500 // (4 + 4) and not read
+    assert predicting.evaluate_file(people / "run", tmp_path / "long.csv") == right and read == ["answer"]
+    words = ["predict", people / "run", tmp_path / "long.csv"]
+    for out in ([], ["--out", tmp_path / "pieces.csv"], ["--json"]):
+        monkeypatch.setattr("sys.argv", ["stepwell", *map(str, [*words, *out])])
+        capsys.readouterr()
+        main()
+        printed = capsys.readouterr().out
+        if not out:
+            assert printed.encode() == (tmp_path / "whole.csv").read_bytes()
+    assert (tmp_path / "pieces.csv").read_bytes() == (tmp_path / "whole.csv").read_bytes()
+    answer = json.loads(printed)
+    assert list(answer) == ["rows", "file", "predictions"] and len(answer["predictions"]) == 2000
+
+
+def test_what_takes_long_says_how_far_it_is(people, monkeypatch, capsys):
+    """Lines on stderr where that is no terminal, after two seconds; with --json there are none."""
+    monkeypatch.setattr(predicting, "SILENT_SECONDS", 0.0)
+    monkeypatch.setattr(predicting, "batch_rows", lambda columns: 100)
+    outputs = predicting._outputs
+
+    def slow(*arguments):
+        for block in outputs(*arguments):
+            time.sleep(0.05)
+            yield block
+
+    monkeypatch.setattr(predicting, "_outputs", slow)
+    for words in ([], ["--json"]):
+        monkeypatch.setattr(
+            "sys.argv", ["stepwell", "predict", *map(str, [people / "run", people / "people.csv"]), *words]
+        )
+        main()
+        assert ("of 400 rows" in capsys.readouterr().err) == (not words)

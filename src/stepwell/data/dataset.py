@@ -113,10 +113,13 @@ class DataSet:
 class NewData:
     """A file read for prediction or evaluation, rows in the file's order.
 
-    table: a polars DataFrame that predictions are appended to (the file's own columns for a table,
-    a column `file` for images, a column `row` for arrays).
+    table: a polars DataFrame or LazyFrame that predictions are appended to (the file's own columns for
+    a table, a column `file` for images, a column `row` for arrays). A table's is lazy, since it may be
+    larger than memory, and evaluation does not need it.
+    notes: plain sentences for the user, where the file has what training had not and that changes it.
     """
 
     inputs: Inputs
     table: Any
     targets: Tensor | None = None
+    notes: list[str] = field(default_factory=list)

@@ -132,7 +132,7 @@ def read_new(preparation: dict[str, Any], path: str, targets: bool) -> NewData:
     else:
         blocks = _blocks(table, learnt, unseen_missing=False)
         inputs = TensorInputs(torch.from_numpy(np.concatenate(list(blocks))))
-    return NewData(inputs, table.read(table.names), goal)
+    return NewData(inputs, table.lazy.select(table.names), goal)
 
 
 def _learn(table: TableFile, names: list[str], train: np.ndarray) -> tuple[list[columns.Column], list[str]]:

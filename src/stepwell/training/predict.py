@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import io
 import json
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,17 +12,19 @@ import numpy as np
 import torch
 
 from stepwell.data import sources
-from stepwell.data.dataset import Inputs, Part
+from stepwell.data.dataset import Inputs, NewData, Part
+from stepwell.data.tablefile import batch_rows
 from stepwell.data.text import decode
 from stepwell.errors import UserError
 from stepwell.nn import losses
 from stepwell.nn.network import Network
-from stepwell.training import evaluate, files, metrics, model_file
+from stepwell.training import evaluate, metrics, model_file
 from stepwell.training.generate import generate
 from stepwell.training.model_file import Trained
+from stepwell.training.progress import Progress
 from stepwell.training.run_folder import existing
 
-TABLES = (".csv", ".tsv", ".parquet", ".json", ".jsonl")
+SILENT_SECONDS = 2.0  # before a prediction shows how far it is
 
 
 def trained(run: str | Path) -> Trained:
@@ -31,8 +34,21 @@ def trained(run: str | Path) -> Trained:
     return model_file.load(folder.model_file, folder.recipe(), weights.get("digest"))
 
 
+@dataclass
+class Predicted:
+    """A new file's rows with their predictions, which are computed as they are taken.
+
+    rows: N. frames: polars DataFrames, in the file's order, each of as many rows as fit in memory.
+    notes: plain sentences on what of the file the model did not know.
+    """
+
+    rows: int
+    frames: Iterator[Any]
+    notes: list[str]
+
+
 def predict(run: str | Path, file: str | Path) -> Any:
-    """Returns the file's rows in order, as a polars DataFrame, with what the model says of each.
+    """Returns the file's rows in order, as one polars DataFrame, with what the model says of each.
 
     Classes: a column `prediction` (class names) and a column `probability_CLASS` for each class.
     Several labels: `prediction` lists those above one half. Regression: `prediction`, for several
@@ -40,30 +56,64 @@ def predict(run: str | Path, file: str | Path) -> Any:
 
     Raises UserError where the file has a column of such a name itself: it would be lost.
     """
-    model = trained(run)
+    import polars
+
+    return polars.concat(predicted(trained(run), file).frames)
+
+
+def predicted(model: Trained, file: str | Path, quiet: bool = True) -> Predicted:
+    """As `predict`, for a file of any size. Unless `quiet`, what takes long shows how far it is."""
     if model.task == "text":
         raise UserError(
             "this run is of text: `predict` goes on from the file's text, write it to a .txt file"
         )
-    new = sources.read_new(model.preparation, str(file))
-    if taken := [name for name in columns(model, np.zeros((0, _width(model)))) if name in new.table.columns]:
+    # Images show by themselves how far their reading is.
+    with Progress(
+        lambda: {"fraction": 0.0, "text": f"reading {file}"},
+        quiet or model.preparation["source"] == "images",
+        after=SILENT_SECONDS,
+    ):
+        new = sources.read_new(model.preparation, str(file))
+    own = new.table.lazy().collect_schema().names()
+    added = columns(model, np.zeros((0, _width(model))))
+    if taken := [name for name in added if name in own]:
         raise UserError(
             f"{file}: it has a column {taken[0]!r} itself, and the predictions go into a column of that name:"
             " rename the file's own (if the model was trained with it, in the training data too, and train"
             " again)"
         )
-    outputs = torch.cat(list(_outputs(model.network, new.inputs))) if len(new.inputs) else torch.empty(0, 1)
-    return new.table.with_columns(**columns(model, outputs.numpy()))
+    height = batch_rows(len(own) + len(added))
+    return Predicted(len(new.inputs), _frames(model, new, height, quiet), new.notes)
+
+
+def _frames(model: Trained, new: NewData, height: int, quiet: bool) -> Iterator[Any]:
+    """Yields the table's rows, `height` at a time, with the columns of predictions."""
+    done, rows = 0, len(new.inputs)
+
+    def state() -> dict[str, Any]:
+        return {"fraction": done / rows, "text": f"{done:,} of {rows:,} rows"}
+
+    with Progress(state, quiet, after=SILENT_SECONDS):
+        outputs = _outputs(model.network, new.inputs)
+        waiting: list[np.ndarray] = []  # predicted, but not of this frame: the network has batches of its own
+        for frame in new.table.lazy().collect_batches(chunk_size=height, maintain_order=True):
+            while sum(map(len, waiting)) < len(frame):
+                waiting.append(next(outputs))
+            block = np.concatenate(waiting)
+            waiting = [block[len(frame) :]]
+            done += len(frame)
+            yield frame.with_columns(**columns(model, block[: len(frame)]))
 
 
 def _width(model: Trained) -> int:
     return len(model.targets if model.task == "regression" else model.classes)
 
 
-def _outputs(network: Network, inputs: Inputs) -> Any:
-    with torch.no_grad():
-        for index in evaluate.slices(len(inputs), inputs.shape, network.kind):
-            yield network.predict(inputs.gather(index))
+def _outputs(network: Network, inputs: Inputs) -> Iterator[np.ndarray]:
+    for index in evaluate.slices(len(inputs), inputs.shape, network.kind):
+        with torch.no_grad():  # not around the yield, where it would hold for the caller too
+            block = network.predict(inputs.gather(index))
+        yield block.numpy()
 
 
 def columns(model: Trained, outputs: np.ndarray) -> dict[str, Any]:
@@ -84,20 +134,6 @@ def columns(model: Trained, outputs: np.ndarray) -> dict[str, Any]:
     for name, column in zip(model.classes, outputs.T, strict=True):
         found[f"probability_{name}"] = polars.Series(np.ascontiguousarray(column))
     return found
-
-
-def write_table(table: Any, path: Path) -> None:
-    """Writes a polars DataFrame as CSV, TSV, Parquet, JSON or JSON lines, by the path's ending."""
-    writers = {
-        ".csv": lambda to: table.write_csv(to),
-        ".tsv": lambda to: table.write_csv(to, separator="\t"),
-        ".parquet": lambda to: table.write_parquet(to),
-        ".json": lambda to: table.write_json(to),
-        ".jsonl": lambda to: table.write_ndjson(to),
-    }
-    whole = io.BytesIO()  # polars itself, writing JSON to a full disk, cuts the file short and says nothing
-    writers[path.suffix.lower()](whole)
-    files.write_atomically(path, lambda temporary: temporary.write_bytes(whole.getbuffer()))
 
 
 def require_writable(out: str | Path, kinds: tuple[str, ...]) -> Path:

@@ -13,28 +13,29 @@ LINE_SECONDS = 5.0  # between plain lines
 class Progress:
     """Draws what `state` returns, {"fraction", "text"}: a bar 4 times a second, or a line every 5 seconds.
 
+    after: seconds before the first; what ends earlier is not worth a word.
     The training loop does nothing for it: a thread of its own reads the run's counters.
     """
 
-    def __init__(self, state: Callable[[], dict[str, Any]], quiet: bool) -> None:
-        self._state, self.quiet = state, quiet
+    def __init__(self, state: Callable[[], dict[str, Any]], quiet: bool, after: float | None = None) -> None:
+        self._state, self.quiet, self._after = state, quiet, after
         self._bar = _bar(state) if not quiet and _has_screen() else None
         self._ended = threading.Event()
-        self._lines = threading.Thread(target=self._write_lines, name="stepwell-progress", daemon=True)
+        self._thread = threading.Thread(target=self._show, name="stepwell-progress", daemon=True)
 
     def __enter__(self) -> Progress:
-        if self._bar is not None:
+        if self._bar is not None and self._after is None:
             self._bar.start()
         elif not self.quiet:
-            self._lines.start()
+            self._thread.start()
         return self
 
     def __exit__(self, *_: object) -> None:
         self._ended.set()
+        if self._thread.is_alive():
+            self._thread.join()
         if self._bar is not None:
             self._bar.stop()
-        elif not self.quiet:
-            self._lines.join()
 
     def say(self, message: str) -> None:
         """A line that stays."""
@@ -45,10 +46,17 @@ class Progress:
         else:
             print(message, file=sys.stderr, flush=True)
 
-    def _write_lines(self) -> None:
-        while not self._ended.wait(LINE_SECONDS):
-            state = self._state()
-            self.say(f"{state['fraction']:4.0%}  {state['text']}")
+    def _show(self) -> None:
+        """After the first wait the bar, which then draws itself, or lines."""
+        wait, before = LINE_SECONDS if self._after is None else self._after, ""
+        while not self._ended.wait(wait):
+            if self._bar is not None:
+                return self._bar.start()
+            state, wait = self._state(), LINE_SECONDS
+            line = f"{state['fraction']:4.0%}  {state['text']}"
+            if line != before:
+                self.say(line)
+            before = line
 
 
 def _has_screen() -> bool:

@@ -100,6 +100,7 @@ def evaluate(
     else:
         print(f"{result['samples']} samples")
         _print_metrics(result["test"])
+        _print_notes(result.get("notes", []))
 
 
 @app.command()
@@ -128,15 +129,14 @@ def predict(
     model = predicting.trained(run)
     if model.task == "text":
         path = predicting.require_writable(out, (".txt",)) if out else None
-        text = predicting.continue_text(run, file, length, temperature, seed)
+        text, notes = predicting.continued(model, file, length, temperature, seed)
         if path is not None:
             files.write_text(path, text)
         if as_json:
-            _print_json({"text": text, "file": str(path) if path else None})
-        elif path is None:
-            print(text)
-        else:
-            print(f"{length} characters written to {path}")
+            _print_json({"text": text, "file": str(path) if path else None, **_notes_json(notes)})
+            return
+        print(text if path is None else f"{length} characters written to {path}")
+        _print_notes(notes)
         return
     if (length, temperature, seed) != (500, 0.8, 0):
         raise UserError(

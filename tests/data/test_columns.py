@@ -13,7 +13,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stepwell.data.columns import DATE_FORMATS, dates, feature_names, features, learn, numbers
+from stepwell.data.columns import (
+    DATE_FORMATS,
+    MOST_RARE,
+    dates,
+    feature_names,
+    features,
+    learn,
+    numbers,
+    unseen,
+)
 from stepwell.errors import UserError
 
 
@@ -146,6 +155,17 @@ def test_rare_categories_share_one_feature():
     )
     assert got[:96].argmax(1).tolist() == [i for i in range(32) for _ in range(3)]
     assert (got[96:120, 32] == 1).all() and got[121].tolist() == [0] * 32 + [1] and not got[122].any()
+
+
+def test_new_categories_are_told_from_rare_ones():
+    """New is what no training row has, however rare it is there; nothing is said where too many are rare."""
+    new = pl.Series(["a", "zz", " k30 ", "", "zz", None, "k03"])
+    column, _, _ = learnt(["a", "b", "a", "b", "zz"], [True] * 4 + [False])
+    assert unseen(column, new).to_list() == ["zz", "k30", "zz", "k03"]
+    for distinct in (40, MOST_RARE + 33):
+        values = ["a", *(f"k{i:02d}" for i in range(distinct) for _ in range(3))]
+        column, _, _ = learnt(values)
+        assert column["other"] and unseen(column, new).to_list() == (["zz", "zz"] if distinct == 40 else [])
 
 
 def test_booleans():

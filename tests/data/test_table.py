@@ -170,6 +170,27 @@ def test_one_new_row_with_gaps_and_new_categories(path, tmp_path):
     assert got["age"] == pytest.approx(float(np.nanmedian(frame.to_numpy()[data.train.rows.numpy()])))
 
 
+@pytest.mark.parametrize("bound", [1 << 30, 1000])
+def test_new_categories_are_noted(path, tmp_path, monkeypatch, bound):
+    """One note a column, with the rows counted; where the features come from the cache too."""
+    monkeypatch.setenv("STEPWELL_CACHE", str(tmp_path / "cache"))
+    data = load(config(path))
+    frame = pl.read_csv(path, infer_schema=False).head(40)
+    news = {"町": ["名古屋" if i % 4 == 1 else "東京" for i in range(40)], "class": ["4th"] + ["1st"] * 39}
+    frame.with_columns(pl.Series(k, v) for k, v in news.items()).write_csv(tmp_path / "n.csv")
+    monkeypatch.setattr(tablefile, "IN_MEMORY_BYTES", bound)
+    monkeypatch.setattr(tablefile, "BATCH_CELLS", 0)
+    for _ in range(2):
+        notes = read_new(data.preparation, str(tmp_path / "n.csv"), targets=False).notes
+        assert notes == [
+            "column 'class': 1 of 40 rows has a value that training did not have, such as '4th';"
+            " it counts as none of the categories.",
+            "column '町': 10 of 40 rows have a value that training did not have, such as '名古屋';"
+            " it counts as none of the categories.",
+        ]
+    assert not read_new(data.preparation, str(path), targets=True).notes
+
+
 def test_each_row_of_a_new_file_has_its_prediction(path, tmp_path):
     """Rows of empty cells at the end count for predictions; evaluation, which needs targets, drops them."""
     data = load(config(path))

@@ -115,6 +115,22 @@ def test_new_text_is_a_prompt_or_windows(file):
     assert new.table["start"].to_list() == [0, 8]
 
 
+def test_unknown_characters_are_noted(file):
+    """They are counted and the first are named; a replacement character of the text's own is no news."""
+    data = load(TextData(name=file(SENTENCE * 20), length=8))
+
+    def notes(text, targets):
+        return read_new(data.preparation, file(text, "new.txt"), targets).notes
+
+    assert notes("The fox \ufffd", False) == []
+    assert notes("The fox Ω", False) == [
+        "1 character of the prompt is unknown to the model ('Ω'), and becomes \ufffd."
+    ]
+    assert notes("The fox Ω¶Ω over", True) == [
+        "3 characters of the text are unknown to the model ('Ω', '¶'), and become \ufffd."
+    ]
+
+
 @pytest.mark.parametrize("chunk", [3, 4096])
 @pytest.mark.parametrize(
     ("content", "said"),

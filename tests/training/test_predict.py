@@ -1,6 +1,7 @@
 """Predictions keep the file's rows, are the network's own, and come from a raw new file."""
 
 import csv
+import itertools
 import json
 import time
 
@@ -219,3 +220,27 @@ def test_what_takes_long_says_how_far_it_is(people, monkeypatch, capsys):
         )
         main()
         assert ("of 400 rows" in capsys.readouterr().err) == (not words)
+
+
+def test_notes_go_to_stderr_or_into_the_json(people, tmp_path, monkeypatch, capsys):
+    """What the model did not know is said last, on stderr; with --json under "notes", if there is any."""
+    new = polars.read_csv(people / "people.csv").head(5).with_columns(city=polars.lit("Jena"))
+    new.write_csv(tmp_path / "new.csv")
+    told = "5 of 5 rows have a value that training did not have, such as 'Jena'"
+    for verb, words, keys in (
+        ("predict", [], ["rows", "file", "predictions"]),
+        ("predict", ["--out", tmp_path / "out.csv"], ["rows", "file"]),
+        ("evaluate", [], ["task", "samples", "test"]),
+    ):
+        for file, json_too in itertools.product((tmp_path / "new.csv", people / "people.csv"), (False, True)):
+            more = [*words, "--json"] if json_too else words
+            monkeypatch.setattr("sys.argv", ["stepwell", verb, *map(str, [people / "run", file, *more])])
+            main()
+            out, err = capsys.readouterr()
+            known = file.parent == people
+            if json_too:
+                answer = json.loads(out)
+                assert list(answer) == keys + ([] if known else ["notes"]) and not err
+                assert known or told in answer["notes"][0]
+            else:
+                assert not err if known else err.startswith("Note: column 'city'") and told in err

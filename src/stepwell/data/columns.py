@@ -6,11 +6,12 @@ A learnt column is a JSON mapping with `name`, `kind` and what its kind needs:
     date              `parts` (year, month, day, weekday 1–7, hour) that varied in training, and days
                       since `reference`; missing → `fill` (median), and an indicator as above
     category          one column of 0 and 1 for each of `values` (most frequent first), then one for
-                      all others if `other`, then one for missing if `missing`
+                      all others if `other`, then one for missing if `missing`; `rare`, with `other`
+                      only: training's further values, or null where they are more than MOST_RARE
 
 A category that training did not have is 1 in `other` where there is such a column, else it is 0 in
-all of them. Everything is learnt from the training rows, the spellings for "no value" that a column of
-numbers has (`strays`) and the format of its dates too.
+all of them; `unseen` finds it. Everything is learnt from the training rows, the spellings for "no
+value" that a column of numbers has (`strays`) and the format of its dates too.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from stepwell.errors import UserError
 
 MISSING = ["", "na", "n/a", "nan", "null", "none", "?", "<na>", "#n/a"]  # compared without case
 MOST_CATEGORIES = 32
+MOST_RARE = 1000  # further categories whose names are kept, to tell new ones from rare ones
 MOST_STRAYS = 5
 MOSTLY = 0.9  # share of a column's values that must be numbers (dates) for it to be one of numbers
 DATE_FORMATS = [
@@ -221,7 +223,7 @@ def learn(
         if len(wrong):
             notes.append(
                 f"column {name!r}: {len(wrong)} of the validation and test rows' values, such as"
-                f" {_short(wrong[0])}, are taken as missing: the training rows have {column['kind']}s."
+                f" {shortened(wrong[0])}, are taken as missing: the training rows have {column['kind']}s."
             )
         more, why = (_learn_date if column["kind"] == "date" else _learn_number)(name, parsed, train)
     return (None, why) if more is None else (column | more, notes + why)
@@ -301,7 +303,7 @@ def _learn_category(name: str, train: pl.Series) -> tuple[Column | None, list[st
     if distinct == total > 1 or (distinct > MOST_CATEGORIES and distinct > MOSTLY * total):
         return None, [
             f"column {name!r} is left out: {distinct} different texts in {total} training rows, such as"
-            f" {_short(min(values))}."
+            f" {shortened(min(values))}."
         ]
     other = distinct > MOST_CATEGORIES
     notes = []
@@ -310,7 +312,11 @@ def _learn_category(name: str, train: pl.Series) -> tuple[Column | None, list[st
             f"column {name!r}: the {MOST_CATEGORIES} most frequent of {distinct} categories have a feature"
             " each, the others share one."
         )
-    return {"values": values[:MOST_CATEGORIES], "other": other, "missing": missing}, notes
+    learnt: Column = {"values": values[:MOST_CATEGORIES], "other": other, "missing": missing}
+    if other:
+        rare = values[MOST_CATEGORIES:]
+        learnt["rare"] = rare if len(rare) <= MOST_RARE else None
+    return learnt, notes
 
 
 def _learn_number(name: str, parsed: pl.Series, train: pl.Series) -> tuple[Column | None, list[str]]:
@@ -370,8 +376,8 @@ def _refuse(
             else ""
         )
         raise UserError(
-            f"{place}column {name!r}, row {row(wrong)}: {_short(values[wrong])} is not {what}{like}, as the"
-            " training rows have: mend the value, or leave it empty."
+            f"{place}column {name!r}, row {row(wrong)}: {shortened(values[wrong])} is not {what}{like},"
+            " as the training rows have: mend the value, or leave it empty."
         )
     if parsed.dtype == pl.Float64:
         huge = (parsed.abs() > _LARGEST).fill_null(False)
@@ -383,7 +389,8 @@ def _refuse(
             )
 
 
-def _short(value: Any) -> str:
+def shortened(value: Any) -> str:
+    """The value in quotes for a message, cut after 40 characters."""
     text = str(value)
     return repr(text if len(text) <= 40 else text[:39] + "…")
 
@@ -425,6 +432,19 @@ def features(
     if column["indicator"]:
         block.append(missing)
     return np.stack([np.asarray(b, np.float32) for b in block], axis=1)
+
+
+def unseen(column: Column, raw: pl.Series) -> pl.Series:
+    """Returns those values of a column of categories that training did not have, each as often as it comes.
+
+    None where training had too many rare ones for all to be known.
+    """
+    values = simplified(raw)
+    known = [*column["values"], *((column.get("rare") or []) if column["other"] else [])]
+    if values is None or (column["other"] and column.get("rare") is None):
+        return pl.Series(dtype=pl.String)
+    text = parse(column, values).drop_nulls()
+    return text.filter(~text.is_in(known))
 
 
 def _one_hot(column: Column, text: pl.Series) -> np.ndarray:

@@ -132,7 +132,26 @@ def read_new(preparation: dict[str, Any], path: str, targets: bool) -> NewData:
     else:
         blocks = _blocks(table, learnt, unseen_missing=False)
         inputs = TensorInputs(torch.from_numpy(np.concatenate(list(blocks))))
-    return NewData(inputs, table.lazy.select(table.names), goal)
+    return NewData(inputs, table.lazy.select(table.names), goal, _unseen(table, learnt))
+
+
+def _unseen(table: TableFile, learnt: list[columns.Column]) -> list[str]:
+    """Returns a note for each column that has categories which training did not have.
+
+    In a pass of its own: the features may come from the cache, where they do not tell.
+    """
+    found: dict[str, list[Any]] = {}  # name → [rows, example]
+    of_categories = {c["name"]: c for c in learnt if c["kind"] == "category"}
+    for frame in table.batches(list(of_categories)) if of_categories else ():
+        for name, column in of_categories.items():
+            if len(new := columns.unseen(column, frame[name])):
+                found.setdefault(name, [0, new[0]])[0] += len(new)
+    return [
+        f"column {name!r}: {rows} of {table.rows} rows {'has' if rows == 1 else 'have'} a value that training"
+        f" did not have, such as {columns.shortened(example)}; it counts as"
+        f" {'other' if of_categories[name]['other'] else 'none of the categories'}."
+        for name, (rows, example) in found.items()
+    ]
 
 
 def _learn(table: TableFile, names: list[str], train: np.ndarray) -> tuple[list[columns.Column], list[str]]:

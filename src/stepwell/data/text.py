@@ -150,8 +150,9 @@ def read_new(preparation: dict[str, Any], path: str, targets: bool) -> NewData:
     if not text:
         raise UserError(f"{path}: the file is empty; it must hold the beginning of a text.")
     tokens = encode(text, preparation)
+    notes = _unknown(text, tokens, "text" if targets else "prompt")
     if not targets:
-        return NewData(TensorInputs(tokens[None]), polars.DataFrame({"text": [text]}))
+        return NewData(TensorInputs(tokens[None]), polars.DataFrame({"text": [text]}), notes=notes)
     length = preparation["length"]
     if len(tokens) <= length:
         raise UserError(
@@ -159,7 +160,24 @@ def read_new(preparation: dict[str, Any], path: str, targets: bool) -> NewData:
         )
     part = TextPart(tokens, length, 0, shifted=False)
     inputs, following = part.gather(torch.arange(len(part)))
-    return NewData(TensorInputs(inputs), polars.DataFrame({"start": part.rows.numpy()}), following)
+    return NewData(TensorInputs(inputs), polars.DataFrame({"start": part.rows.numpy()}), following, notes)
+
+
+def _unknown(text: str, tokens: Tensor, what: str) -> list[str]:
+    """Returns a note on the characters of a text that training did not have."""
+    unknown = [c for i in (tokens == 0).nonzero()[:, 0].tolist() if (c := text[i]) != UNKNOWN]
+    if not unknown:
+        return []
+    different = list(dict.fromkeys(unknown))
+    shown = ", ".join(repr(c) for c in different[:5]) + (", …" if len(different) > 5 else "")
+    many = (
+        f"{len(unknown)} characters of the {what} are"
+        if len(unknown) > 1
+        else f"1 character of the {what} is"
+    )
+    return [
+        f"{many} unknown to the model ({shown}), and {'become' if len(unknown) > 1 else 'becomes'} {UNKNOWN}."
+    ]
 
 
 def encode(text: str, preparation: dict[str, Any]) -> Tensor:

@@ -158,13 +158,25 @@ def continue_text(
     model = trained(run)
     if model.task != "text":
         raise UserError(f"{run} is not a run of text: --length and --temperature are for text")
-    tokens = sources.read_new(model.preparation, str(prompt)).inputs.gather(torch.tensor([0]))
+    return continued(model, prompt, length, temperature, seed)[0]
+
+
+def continued(
+    model: Trained, prompt: str | Path, length: int, temperature: float, seed: int
+) -> tuple[str, list[str]]:
+    """As `continue_text`, with notes on what of the prompt the model did not know."""
+    new = sources.read_new(model.preparation, str(prompt))
+    tokens = new.inputs.gather(torch.tensor([0]))
     written = generate(model.network, tokens, model.input_shape[0], length, temperature, seed)
-    return decode(written[0], model.preparation)
+    return decode(written[0], model.preparation), new.notes
 
 
 def evaluate_file(run: str | Path, file: str | Path | None) -> dict[str, Any]:
-    """Every metric with its 95 % interval on a file with targets; without one, on the run's own test part."""
+    """Every metric with its 95 % interval on a file with targets; without one, on the run's own test part.
+
+    Returns {"task", "samples", "test"}, and "notes" where the file has what the model did not know.
+    """
+    notes: list[str] = []
     folder = existing(run)
     model = trained(run)
     recipe = folder.recipe()
@@ -180,10 +192,11 @@ def evaluate_file(run: str | Path, file: str | Path | None) -> dict[str, Any]:
         if new.targets is None:
             raise UserError(f"{file}: it has no targets to compare with")
         part = Part(new.inputs, new.targets, torch.arange(len(new.inputs)))
+        notes = new.notes
     if not len(part):
         raise UserError("there is nothing to evaluate on: the test part is empty; name a file")
     loss = losses.build(recipe.loss, model.task)
     found = evaluate.predictions(model.network, loss, part, torch.device("cpu"))
     names = model.targets if model.task == "regression" else model.classes
     test = metrics.full(model.task, found.outputs, found.targets, found.loss, names, recipe.seed)
-    return {"task": model.task, "samples": len(part), "test": test}
+    return {"task": model.task, "samples": len(part), "test": test} | ({"notes": notes} if notes else {})

@@ -171,6 +171,8 @@ def export(
 ) -> None:
     """Write a trained model for other programs, and check that it gives the same numbers there."""
     from stepwell.training.export import export as write
+    from stepwell.training.export import in_words
+    from stepwell.training.predict import trained
 
     result = write(run, out)
     if as_json:
@@ -180,6 +182,7 @@ def export(
             f"Written to {result['file']}; checked: it differs from the original by "
             f"{result['largest_difference']:.2g} at most."
         )
+        print(in_words(trained(run), result))
     else:
         print(f"{result['tensors']} tensors written to {result['file']}")
 

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from stepwell.data.tablefile import listing
 from stepwell.errors import UserError
 from stepwell.nn.network import Predictor
 from stepwell.training import checkpoint, files
@@ -25,8 +26,11 @@ def export(run: str | Path, out: str | Path) -> dict[str, Any]:
     """Writes the run's network to `out`: .safetensors (weights), .pt2 (torch.export) or .onnx.
 
     .pt2 and .onnx take raw inputs (batch of any size) and return probabilities or values in the
-    target's own units, as `predict` does. They are run once and compared with the original; what was
-    compared is returned: {"file", "inputs", "largest_difference"}.
+    target's own units, as `predict` does. They are run once and compared with the original.
+
+    Returns {"file", "inputs", "largest_difference", "outputs"} with shape, without the batch, and type of
+    inputs and outputs; "features", the inputs' names, where they have any; and, in the order of the
+    outputs, "classes" or "targets". For weights {"file", "tensors"}.
     """
     path = require_writable(out, ENDINGS)
     if path.suffix == ".onnx":
@@ -58,8 +62,60 @@ def export(run: str | Path, out: str | Path) -> dict[str, Any]:
                 )
 
         files.write_atomically(path, write_checked)
-    about = [list(x.shape[1:]), str(x.dtype)]
-    return {"file": str(path), "inputs": about, "largest_difference": max(differences)}
+    with torch.no_grad():
+        y = module(x)
+    features = _features(model)
+    return {
+        "file": str(path),
+        "inputs": [list(x.shape[1:]), str(x.dtype)],
+        "largest_difference": max(differences),
+        "outputs": [list(y.shape[1:]), str(y.dtype)],
+        **({"features": features} if features else {}),
+        **({"targets": model.targets} if model.task == "regression" else {"classes": model.classes}),
+    }
+
+
+def in_words(model: Trained, result: dict[str, Any]) -> str:
+    """What an exported program takes and gives, in one sentence; `result` is that of `export`."""
+    (shape, kind), (given, given_kind) = result["inputs"], result["outputs"]
+    takes = f"{_plain(kind)} of shape {_batch(shape)}"
+    if model.kind == "text":
+        takes += ", each character as its place (from 0) among the classes"
+    elif "features" in result:
+        names = result["features"]
+        takes += f", the features {listing(names, 6)}, in this order"
+        takes += " (--json has them all)" if len(names) > 6 else ""
+    else:
+        takes += {"image": ", channels first", "sequence": ", time before features"}.get(model.kind, "")
+        takes += ", as the data has them"
+    pixels = model.preparation["source"] == "images" or model.preparation.get("pixels")
+    inside = "" if model.kind == "text" else f"{' (0 to 255)' * bool(pixels)}; standardization is inside"
+    gives = (
+        f"{_plain(given_kind)} {'values' if model.task == 'regression' else 'probabilities'} {_batch(given)}"
+    )
+    if model.task == "regression":
+        gives += f" of {listing(model.targets)}, in the data's own units"
+    else:
+        what = {"text": "of the next character, ", "multi-label": "of each label by itself, "}
+        gives += f" {what.get(model.task, '')}in the order of the classes {listing(model.classes)}"
+    return f"It takes {takes}{inside}. It gives {gives}."
+
+
+def _plain(kind: str) -> str:
+    return kind.removeprefix("torch.")
+
+
+def _batch(shape: list[int]) -> str:
+    return f"({', '.join(['batch', *map(str, shape)])})"
+
+
+def _features(model: Trained) -> list[str]:
+    """The names of the inputs, if they have any; "when − 1.7e9" where a number is subtracted before."""
+    if model.kind != "features":
+        return []
+    offsets = {c["name"]: c["offset"] for c in model.preparation.get("columns", []) if c.get("offset")}
+    names = model.preparation.get("features", [])
+    return [f"{name} − {offsets[name]!r}" if name in offsets else name for name in names]
 
 
 def _example(model: Trained) -> Tensor:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import json
 import math
+import re
 import statistics
 
 import numpy as np
@@ -232,6 +233,21 @@ def test_months_and_days_are_told_apart_where_they_can_be():
     with pytest.raises(UserError, match="row 2: '13/02/2020' is not a date"):
         features(column, pl.Series(["13/02/2020"]), row)
     assert learnt(["1-2-3", "2-3-4", "1-2-3"])[0]["kind"] == "category"
+
+
+def test_dates_in_mixed_forms_are_noted():
+    """Whether they become categories or are left out, the note shows two forms; few dates are no matter."""
+    days = [dt.date(2024, 1, 1) + dt.timedelta(days=i) for i in range(300)]
+    for share in (2, 12):  # half of each form; one of twelve, so that one form has more than 90 %
+        mixed = [d.strftime("%d.%m.%Y") if i % share == 0 else d.isoformat() for i, d in enumerate(days)]
+        for values in (mixed, [*mixed, *mixed], ["", "NA", *mixed], mixed[:96] * 10):
+            column, notes, _ = learnt(values)
+            assert column is None or column["kind"] == "category"
+            assert re.search(r"'\d{4}-\d\d-\d\d'.*'\d\d\.\d\d\.\d{4}'|'\d\d\..*-\d\d'", notes[-1])
+            assert "write all of them in one form" in notes[-1]
+    few = [*(f"version {i}" for i in range(100)), "2024-01-31", "31.01.2024"]
+    for values in (few, few * 2, [d.isoformat() for d in days], ["1.2", "a", "b"] * 9):
+        assert not any("one form" in note for note in learnt(values)[1])
 
 
 def test_parquet_types():

@@ -216,6 +216,8 @@ def learn(
         column, notes = {"name": name, "kind": kind, "style": ".", "format": None, "strays": []}, []
     if column["kind"] == "category":
         more, why = _learn_category(name, values.filter(train))
+        if values.dtype == pl.String and (mixed := _mixed_dates(name, present)):
+            notes, why = [], [*why, mixed]  # says why it has become categories, or is left out
     else:
         parsed = parse(column, values)
         _refuse(column, values, parsed, row, path, unseen_missing=True)
@@ -281,16 +283,42 @@ def _kind_of_text(name: str, present: pl.Series, separator: str | None) -> tuple
 
 def _date_format(text: pl.Series, share: Callable[[pl.Series], float]) -> tuple[str | None, float, bool]:
     """Returns the format that most texts have, its share, and whether day and month may be swapped."""
-    few = text.head(50)
-    likely = [f for f in DATE_FORMATS if dates(few, f).is_not_null().any()]
     best, part = None, 0.0
-    for form in likely:
+    for form in _likely_formats(text):
         if (reached := share(dates(text, form))) > part:
             best, part = form, reached
     if best is None or part < MOSTLY:
         return None, part, False
     swapped = best.replace("%m/%d", "%d/%m")
     return best, part, swapped != best and share(dates(text, swapped)) == part
+
+
+def _likely_formats(text: pl.Series) -> list[str]:
+    """Returns the date formats that some of the different texts have.
+
+    From all over the alphabet: the first may be alike, and every sixth of a file too.
+    """
+    few = text.sort().gather_every(-(-len(text) // 50))
+    return [form for form in DATE_FORMATS if dates(few, form).is_not_null().any()]
+
+
+def _mixed_dates(name: str, present: pl.Series) -> str | None:
+    """Returns a note where most values are dates, but only if they are read in more than one format."""
+    text = present.unique().sort()
+    read = {form: dates(text, form).is_not_null() for form in _likely_formats(text)}
+    if len(read) < 2:
+        return None
+    first = max(read, key=lambda form: int(read[form].sum()))
+    any_form = pl.Series(np.logical_or.reduce([found.to_numpy() for found in read.values()]))
+    others = text.filter(any_form & ~read[first])
+    dated = present.is_in(text.filter(any_form).to_list()).mean()
+    if others.is_empty() or float(dated or 0.0) < MOSTLY:  # type: ignore[arg-type]
+        return None
+    examples = f"{shortened(text.filter(read[first])[0])} and {shortened(others[0])}"
+    return (
+        f"column {name!r}: its dates are not read as dates, since they have more than one form, such as"
+        f" {examples}: write all of them in one form."
+    )
 
 
 def _learn_category(name: str, train: pl.Series) -> tuple[Column | None, list[str]]:

@@ -138,6 +138,18 @@ def test_regression_has_the_training_targets_mean_and_deviation(path):
     assert not any("survived" in name for name in data.preparation["features"])
 
 
+@pytest.mark.parametrize("target", ["n", "text"])
+def test_columns_may_have_any_name(tmp_path, target):
+    """Those that we use for counts of our own too, as a target of texts or numbers, and as categories."""
+    names = ["n", "text", "count", "literal", "len", "index", "", " row_nr"]
+    for texts in (True, False):
+        rows = [[f"{'v' * texts}{i * (k + 3) % 7 % 3}" for k in range(len(names))] for i in range(60)]
+        pl.DataFrame(rows, schema=names, orient="row").write_csv(tmp_path / "t.csv")
+        data = load(TableData(name=str(tmp_path / "t.csv"), target=target, task="classification"))
+        new = read_new(data.preparation, str(tmp_path / "t.csv"), targets=True)
+        assert data.task == "multi-class" and torch.equal(new.inputs.gather(data.test.rows), whole(data.test))
+
+
 def test_a_new_file_may_differ_in_form(path, tmp_path):
     """Other order, more columns, no target, semicolons, tabs or Parquet: the same features."""
     data = load(config(path, ignore=["cost"]))

@@ -322,9 +322,9 @@ def _mixed_dates(name: str, present: pl.Series) -> str | None:
 
 
 def _learn_category(name: str, train: pl.Series) -> tuple[Column | None, list[str]]:
-    present = train.drop_nulls()
-    counts = present.value_counts(name="n").sort(["n", present.name], descending=[True, False])
-    values, distinct, total = counts[present.name].to_list(), len(counts), len(present)
+    present = train.drop_nulls().rename("text")
+    counts = present.value_counts(name="n").sort(["n", "text"], descending=[True, False])
+    values, distinct, total = counts["text"].to_list(), len(counts), len(present)
     missing = bool(train.null_count())
     if distinct == 1 and not missing:
         return None, [f"column {name!r} is left out: it is {values[0]!r} in every training row."]

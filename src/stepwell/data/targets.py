@@ -180,8 +180,8 @@ def _style(raw: pl.Series, separator: str | None) -> str:
         return "."
     text = simplified(raw)
     assert text is not None
-    counts = text.drop_nulls().value_counts(name="n")
-    return best_style(counts[text.name], counts["n"], separator)[0]
+    counts = text.drop_nulls().rename("text").value_counts(name="n")  # the user's column may be called "n"
+    return best_style(counts["text"], counts["n"], separator)[0]
 
 
 def _as_numbers(values: pl.Series, style: str) -> pl.Series:

@@ -6,8 +6,12 @@ import difflib
 from pathlib import Path
 from typing import Any, Protocol
 
+import torch
+from torch import Tensor
+
 from stepwell.data import bundled, images, npz, table, text
 from stepwell.data.dataset import DataSet, NewData
+from stepwell.data.tablefile import listing
 from stepwell.errors import UserError
 
 
@@ -67,8 +71,16 @@ def source_of(name: str) -> str:
 
 
 def load(config: Any) -> DataSet:
-    """Reads, splits and prepares the data that a `data` section describes."""
-    return SOURCES[source_of(config.name)][1].load(config)
+    """Reads, splits and prepares the data that a `data` section describes.
+
+    Notes the classes that have no sample in the validation or the test part.
+    """
+    data: DataSet = SOURCES[source_of(config.name)][1].load(config)
+    if data.task in ("binary", "multi-class"):
+        parts = {"validation": data.validation, "test": data.test}
+        notes = [_absent(data.classes, part.targets, name) for name, part in parts.items() if len(part)]
+        data.notes += [note for note in notes if note]
+    return data
 
 
 def read_new(preparation: dict[str, Any], path: str, targets: bool = False) -> NewData:
@@ -79,3 +91,16 @@ def read_new(preparation: dict[str, Any], path: str, targets: bool = False) -> N
     if not Path(path).expanduser().exists():
         raise UserError(f"{path}: there is no such file")
     return SOURCES[preparation["source"]][1].read_new(preparation, path, targets)
+
+
+def _absent(classes: list[str], targets: Tensor, part: str) -> str | None:
+    """Returns a note on the classes that have no sample among targets (N,), up to five of them by name."""
+    counts = torch.bincount(targets, minlength=len(classes)).tolist()
+    absent = [name for name, count in zip(classes, counts, strict=True) if not count]
+    if not absent:
+        return None
+    if len(absent) == 1:
+        return f"class {absent[0]!r} has no sample in the {part} part, so its recall is undefined there."
+    return (
+        f"classes {listing(absent, 5)} have no sample in the {part} part, so their recall is undefined there."
+    )

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import csv
+import os
+import resource
+import signal
 
 import polars as pl
 import pytest
@@ -147,6 +150,40 @@ def test_a_broken_file_is_refused_in_one_sentence(write, tmp_path, monkeypatch, 
         open_table(path)
     assert str(path) in str(refusal.value) and "\n" not in str(refusal.value)
     assert not list((tmp_path / "cache").glob("*.part"))
+
+
+@pytest.mark.parametrize("size", [0, 2000])
+def test_a_full_disk_while_a_table_is_converted(write, tmp_path, monkeypatch, size):
+    """One sentence that says where there is no room, and nothing half written in the cache."""
+    monkeypatch.setenv("STEPWELL_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(tablefile, "IN_MEMORY_BYTES", 1)
+    path = write("a,b\n" + "".join(f"{i},{i**7 % 1009}\n" for i in range(5000)))
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        with pytest.raises(UserError, match=r"cannot be written \(File too large\); make room"):
+            open_table(path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert not list((tmp_path / "cache").iterdir())
+
+
+def test_ctrl_c_while_a_table_is_converted(write, tmp_path, monkeypatch):
+    """KeyboardInterrupt, once, and nothing half written in the cache."""
+    monkeypatch.setenv("STEPWELL_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(tablefile, "IN_MEMORY_BYTES", 1)
+    monkeypatch.setattr(tablefile, "BATCH_CELLS", 0)
+    frame = tablefile._frame
+
+    def interrupted(names, rows):
+        if rows[0][0] == "2560":
+            os.kill(os.getpid(), signal.SIGINT)
+        return frame(names, rows)
+
+    monkeypatch.setattr(tablefile, "_frame", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        open_table(write("a,b\n" + "".join(f"{i},x\n" for i in range(20_000))))
+    assert not list((tmp_path / "cache").iterdir())
 
 
 def test_a_folder_and_a_missing_file_are_refused(tmp_path):

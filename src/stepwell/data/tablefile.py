@@ -13,9 +13,9 @@ from pathlib import Path
 
 import numpy as np
 import polars as pl
-from polars.io.plugins import register_io_source
 
 from stepwell.data.archive import cached
+from stepwell.data.parquet import write_parquet
 from stepwell.errors import UserError
 
 IN_MEMORY_BYTES = 1 << 30  # larger tables are read in batches, and their numbers kept on disk
@@ -331,7 +331,7 @@ def _converted(
     """
 
     def write(to: Path) -> None:
-        def frames(*_: object) -> Iterator[pl.DataFrame]:
+        def frames() -> Iterator[pl.DataFrame]:
             gaps: list[int] = []
             start = 0
             for frame in _parse(path, separator, names, gaps, empty_tail, []):
@@ -340,8 +340,8 @@ def _converted(
                 yield frame.with_columns(pl.Series("", rows, dtype=pl.Int64))
                 start += len(frame)
 
-        schema = dict.fromkeys(names, pl.String) | {"": pl.Int64}
-        register_io_source(frames, schema=schema).sink_parquet(to, compression="lz4", engine="streaming")
+        schema = pl.Schema(dict.fromkeys(names, pl.String()) | {"": pl.Int64()})
+        write_parquet(frames(), schema, to, "lz4")
 
     part = "table with its tail" if empty_tail else "table"
     file = cached(str(path), ".parquet", write, part=part, key=f"1{separator}")

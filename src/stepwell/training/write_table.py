@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-import os
-import re
 import signal
 from collections.abc import Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from itertools import chain
 from pathlib import Path
-from queue import Full, Queue
 
 import polars as pl
-from polars.io.plugins import register_io_source
 
+from stepwell.data.parquet import write_parquet
 from stepwell.errors import Interrupted
 from stepwell.training import files
 from stepwell.training.signals import StopRequest, stop_on_signals
@@ -32,7 +27,8 @@ def write_table(frames: Iterable[pl.DataFrame], path: Path) -> None:
         with stop_on_signals() as stop:
             watched = _until(stop, frames, path)
             if path.suffix.lower() == ".parquet":
-                _write_parquet(watched, temporary)
+                first = next(watched)
+                write_parquet(chain([first], watched), first.schema, temporary)
                 return
             # Python's own file: polars, writing JSON to a full disk, cuts it short and says nothing.
             with temporary.open("wb") as file:
@@ -71,43 +67,3 @@ def _until(stop: StopRequest, frames: Iterable[pl.DataFrame], path: Path) -> Ite
 
 def _stopped(path: Path, number: int) -> Interrupted:
     return Interrupted(f"stopped; {path} is not written", number)
-
-
-def _write_parquet(frames: Iterator[pl.DataFrame], path: Path) -> None:
-    """Hands the frames to polars' writer, which takes them from a generator, in a thread of its own.
-
-    The frames are made in this thread, not in that generator: signals arrive here, and torch's settings
-    (threads, gradients) are each thread's own.
-    """
-    first = next(frames)
-    waiting: Queue[pl.DataFrame | None] = Queue(maxsize=1)
-
-    def taken(*_: object) -> Iterator[pl.DataFrame]:
-        while (frame := waiting.get()) is not None:
-            yield frame
-
-    def sink() -> None:
-        register_io_source(taken, schema=first.schema).sink_parquet(path, engine="streaming")
-
-    with ThreadPoolExecutor(1) as thread:
-        written = thread.submit(sink)
-
-        def hand_over(frame: pl.DataFrame | None) -> None:
-            while not written.done():
-                with suppress(Full):
-                    return waiting.put(frame, timeout=0.1)
-
-        try:
-            for frame in chain([first], frames):
-                hand_over(frame)
-                if written.done():  # it has failed
-                    break
-        finally:
-            hand_over(None)
-        try:
-            written.result()
-        except pl.exceptions.ComputeError as error:  # the system's number is in its text
-            found = re.search(r"os error (\d+)", str(error))
-            if found is None:
-                raise
-            raise OSError(int(found[1]), os.strerror(int(found[1]))) from error

@@ -92,9 +92,11 @@ def evaluate(
     as_json: Json = False,
 ) -> None:
     """Measure a trained model on data with targets, with 95 % intervals."""
+    from stepwell.progress import quietly
     from stepwell.training.predict import evaluate_file
 
-    result = evaluate_file(run, file)
+    with quietly(as_json):
+        result = evaluate_file(run, file)
     if as_json:
         _print_json(result)
     else:
@@ -123,6 +125,7 @@ def predict(
     as_json: Json = False,
 ) -> None:
     """Add a prediction to every row of a file, or go on from a text."""
+    from stepwell.progress import quietly
     from stepwell.training import files, write_table
     from stepwell.training import predict as predicting
 
@@ -145,18 +148,19 @@ def predict(
     path = predicting.require_writable(out, write_table.ENDINGS) if out else None
     # Where the table itself runs over the screen, it is seen how far it is.
     quiet = as_json or (path is None and sys.stdout.isatty())
-    found = predicting.predicted(model, file, quiet)
-    if path is not None:
-        write_table.write_table(found.frames, path)
-        if as_json:
-            _print_json({"rows": found.rows, "file": str(path), **_notes_json(found.notes)})
+    with quietly(quiet):
+        found = predicting.predicted(model, file)
+        if path is not None:
+            write_table.write_table(found.frames, path)
+        elif as_json:
+            _print_rows_json(found)
         else:
-            print(f"{found.rows} predictions written to {path}")
-    elif as_json:
-        _print_rows_json(found)
-    else:
-        for piece in write_table.text(found.frames, ".csv"):
-            sys.stdout.write(piece)
+            for piece in write_table.text(found.frames, ".csv"):
+                sys.stdout.write(piece)
+    if path is not None and as_json:
+        _print_json({"rows": found.rows, "file": str(path), **_notes_json(found.notes)})
+    elif path is not None:
+        print(f"{found.rows} predictions written to {path}")
     if not as_json:
         _print_notes(found.notes)
 

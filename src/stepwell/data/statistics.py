@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from stepwell.data.dataset import Inputs
+from stepwell.progress import counted
 
 CHUNK_BYTES = 32 * 2**20  # what is summed at a time
 
@@ -69,6 +70,8 @@ def _pixel_moments(chunk: Tensor) -> tuple[Tensor, Tensor]:
 def batches(inputs: Inputs) -> Iterator[Tensor]:
     """Yields all samples in order, about CHUNK_BYTES at a time."""
     count = max(1, CHUNK_BYTES // (4 * int(np.prod(inputs.shape, dtype=np.int64))))
-    for start in range(0, len(inputs), count):
-        index = torch.arange(start, min(start + count, len(inputs)))
-        yield inputs.gather(index)
+    with counted("measuring the training part", len(inputs)) as advance:
+        for start in range(0, len(inputs), count):
+            index = torch.arange(start, min(start + count, len(inputs)))
+            yield inputs.gather(index)
+            advance(len(index))

@@ -24,6 +24,7 @@ from stepwell.data.statistics import batches, standardization, target_statistics
 from stepwell.data.tablefile import TableFile, open_table
 from stepwell.data.targets import learn_targets, read_targets, target_names
 from stepwell.errors import UserError
+from stepwell.progress import counted
 
 
 class TableData(SplitConfig):
@@ -158,13 +159,15 @@ def _learn(table: TableFile, names: list[str], train: np.ndarray) -> tuple[list[
     mask = np.zeros(table.rows, bool)
     mask[train] = True
     in_training, learnt, notes = pl.Series(mask), [], []
-    for frame in table.groups(names):
-        for name in frame.columns:
+    each = (frame[name] for frame in table.groups(names) for name in frame.columns)
+    with counted(f"looking at {len(names):,} columns", len(names)) as advance:
+        for values in each:
             column, why = columns.learn(
-                name, frame[name], in_training, table.separator, table.file_row, str(table.path)
+                values.name, values, in_training, table.separator, table.file_row, str(table.path)
             )
             learnt += [column] if column else []
             notes += why
+            advance(1)
     if not learnt:
         reason = f" ({notes[0].rstrip('.')})" if notes else ": it has no column besides the target"
         raise UserError(
@@ -181,12 +184,14 @@ def _is_large(table: TableFile, learnt: list[columns.Column]) -> bool:
 
 def _blocks(table: TableFile, learnt: list[columns.Column], unseen_missing: bool) -> Iterator[np.ndarray]:
     """Yields (B, features) float32, batch by batch in the file's order."""
-    start = 0
-    for frame in table.batches([c["name"] for c in learnt]):
-        row = _counted_from(table, start)
-        blocks = [columns.features(c, frame[c["name"]], row, str(table.path), unseen_missing) for c in learnt]
-        yield np.concatenate(blocks, axis=1)
-        start += len(frame)
+    start, path = 0, str(table.path)
+    with counted(f"features of {table.rows:,} rows", table.rows) as advance:
+        for frame in table.batches([c["name"] for c in learnt]):
+            row = _counted_from(table, start)
+            blocks = [columns.features(c, frame[c["name"]], row, path, unseen_missing) for c in learnt]
+            yield np.concatenate(blocks, axis=1)
+            start += len(frame)
+            advance(len(frame))
 
 
 def _counted_from(table: TableFile, start: int) -> columns.Row:

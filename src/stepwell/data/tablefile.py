@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from pathlib import Path
+from typing import TextIO
 
 import numpy as np
 import polars as pl
@@ -17,6 +18,7 @@ import polars as pl
 from stepwell.data.archive import cached
 from stepwell.data.parquet import write_parquet
 from stepwell.errors import UserError
+from stepwell.progress import SILENT_SECONDS, Progress
 
 IN_MEMORY_BYTES = 1 << 30  # larger tables are read in batches, and their numbers kept on disk
 BATCH_CELLS = 2_000_000  # cells a batch: Python holds some 60 bytes for each while it parses text
@@ -260,7 +262,7 @@ def _parse(
     blank: list[list[str]] = []  # rows of empty cells: kept if another row follows, else a sheet's tail
     tail = 0  # how many of these come before the empty lines that end a file of one column
     index, number, header = 0, 0, True
-    with path.open(encoding="utf-8-sig", newline="") as file:
+    with path.open(encoding="utf-8-sig", newline="") as file, _shown(file, path):
         try:
             for row in _reader(file, separator):
                 number += 1
@@ -305,6 +307,14 @@ def _parse(
         notes.append(f"{path.name}: {tail} row{'s' * (tail > 1)} of empty cells at its end left out.")
     if rows:
         yield _frame(names, rows)
+
+
+def _shown(file: TextIO, path: Path) -> Progress:
+    """Shows how far a file has been read, by its bytes."""
+    size = path.stat().st_size
+    return Progress(
+        lambda: {"fraction": file.buffer.tell() / size, "text": f"reading {path.name}"}, after=SILENT_SECONDS
+    )
 
 
 def _ragged(path: Path, number: int, row: list[str], width: int, separator: str) -> UserError:

@@ -17,6 +17,7 @@ from torch import Tensor
 from stepwell.data.archive import cached, file_fingerprint
 from stepwell.data.dataset import DataSet, NewData, Part, TensorInputs
 from stepwell.errors import UserError
+from stepwell.progress import counted
 
 MAP_BYTES_FROM = 256 * 2**20  # tokens of a text at least this large stay on disk
 CHUNK_BYTES = 4 * 2**20
@@ -198,9 +199,10 @@ def code_points(path: str) -> Iterator[np.ndarray]:
     decoder = codecs.getincrementaldecoder("utf-8")()
     done = 0
     try:
-        with open(path, "rb") as file:
+        with open(path, "rb") as file, counted(f"reading {path}", os.path.getsize(path)) as advance:
             first = True
             while block := file.read(CHUNK_BYTES):
+                advance(len(block))
                 waiting = len(decoder.getstate()[0])  # bytes of a character that the last chunk cut
                 try:
                     text = decoder.decode(block)

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from stepwell.errors import Diverged
+from stepwell.progress import Progress
 from stepwell.training import checkpoint, evaluate, trackers
-from stepwell.training.progress import Progress
 from stepwell.training.run import Run
 from stepwell.training.run_folder import Lines, RunFolder
 from stepwell.training.signals import StopRequest

@@ -13,6 +13,7 @@ from torch import Tensor
 from stepwell.data.dataset import Part
 from stepwell.nn.losses import Loss
 from stepwell.nn.network import Network
+from stepwell.progress import counted
 from stepwell.training import metrics
 
 BATCH = 512  # samples at a time; text and sequences: as many as make 2¹⁶ positions
@@ -39,17 +40,18 @@ def predictions(
 ) -> Predictions:
     """Predicts every sample of the part (the first `limit`, if given) in evaluation mode."""
     outputs, targets, losses = [], [], []
+    count = min(limit, len(part)) if limit else len(part)
     was_training = network.training
     network.eval()
     try:
-        for index in slices(
-            len(part) if not limit else min(limit, len(part)), part.inputs.shape, network.kind
-        ):
-            x, y = part.gather(index)
-            z = network(x.to(device))
-            losses.append(loss(z, network.encode(y.to(device))).float().cpu())
-            outputs.append(decoded(network, z).cpu())
-            targets.append(y)
+        with counted(f"evaluating {count:,} samples", count) as advance:
+            for index in slices(count, part.inputs.shape, network.kind):
+                x, y = part.gather(index)
+                z = network(x.to(device))
+                losses.append(loss(z, network.encode(y.to(device))).float().cpu())
+                outputs.append(decoded(network, z).cpu())
+                targets.append(y)
+                advance(len(index))
     finally:
         network.train(was_training)
     return Predictions(*(torch.cat(values).numpy() for values in (outputs, targets, losses)))

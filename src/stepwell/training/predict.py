@@ -18,13 +18,11 @@ from stepwell.data.text import decode
 from stepwell.errors import UserError
 from stepwell.nn import losses
 from stepwell.nn.network import Network
+from stepwell.progress import SILENT_SECONDS, Progress
 from stepwell.training import evaluate, metrics, model_file
 from stepwell.training.generate import generate
 from stepwell.training.model_file import Trained
-from stepwell.training.progress import Progress
 from stepwell.training.run_folder import existing
-
-SILENT_SECONDS = 2.0  # before a prediction shows how far it is
 
 
 def trained(run: str | Path) -> Trained:
@@ -61,19 +59,13 @@ def predict(run: str | Path, file: str | Path) -> Any:
     return polars.concat(predicted(trained(run), file).frames)
 
 
-def predicted(model: Trained, file: str | Path, quiet: bool = True) -> Predicted:
-    """As `predict`, for a file of any size. Unless `quiet`, what takes long shows how far it is."""
+def predicted(model: Trained, file: str | Path) -> Predicted:
+    """As `predict`, for a file of any size."""
     if model.task == "text":
         raise UserError(
             "this run is of text: `predict` goes on from the file's text, write it to a .txt file"
         )
-    # Images show by themselves how far their reading is.
-    with Progress(
-        lambda: {"fraction": 0.0, "text": f"reading {file}"},
-        quiet or model.preparation["source"] == "images",
-        after=SILENT_SECONDS,
-    ):
-        new = sources.read_new(model.preparation, str(file))
+    new = sources.read_new(model.preparation, str(file))
     own = new.table.lazy().collect_schema().names()
     added = columns(model, np.zeros((0, _width(model))))
     if taken := [name for name in added if name in own]:
@@ -83,17 +75,17 @@ def predicted(model: Trained, file: str | Path, quiet: bool = True) -> Predicted
             " again)"
         )
     height = batch_rows(len(own) + len(added))
-    return Predicted(len(new.inputs), _frames(model, new, height, quiet), new.notes)
+    return Predicted(len(new.inputs), _frames(model, new, height), new.notes)
 
 
-def _frames(model: Trained, new: NewData, height: int, quiet: bool) -> Iterator[Any]:
+def _frames(model: Trained, new: NewData, height: int) -> Iterator[Any]:
     """Yields the table's rows, `height` at a time, with the columns of predictions."""
     done, rows = 0, len(new.inputs)
 
     def state() -> dict[str, Any]:
         return {"fraction": done / rows, "text": f"{done:,} of {rows:,} rows"}
 
-    with Progress(state, quiet, after=SILENT_SECONDS):
+    with Progress(state, after=SILENT_SECONDS):
         outputs = _outputs(model.network, new.inputs)
         waiting: list[np.ndarray] = []  # predicted, but not of this frame: the network has batches of its own
         for frame in new.table.lazy().collect_batches(chunk_size=height, maintain_order=True):

@@ -14,13 +14,13 @@ import torch
 from stepwell.data import counter, sources
 from stepwell.errors import UserError
 from stepwell.nn.configs import UserModel
+from stepwell.progress import Progress, quietly
 from stepwell.recipe import Recipe, choose_device, read_recipe, resolve
 from stepwell.training import checkpoint, trackers
 from stepwell.training.conductor import Conductor
 from stepwell.training.environment import environment
 from stepwell.training.finish import finish
 from stepwell.training.loop import fit
-from stepwell.training.progress import Progress
 from stepwell.training.reproducible import own_randomness, same_arithmetic
 from stepwell.training.run import Run
 from stepwell.training.run_folder import RunFolder
@@ -45,7 +45,8 @@ def train(
         raise TypeError("changes go over a recipe file; a Recipe is whole")
     asked = recipe if isinstance(recipe, Recipe) else read_recipe(recipe, changes)
     trackers.require_installed(asked.training.track)
-    data = sources.load(asked.data)
+    with quietly(quiet):
+        data = sources.load(asked.data)
     whole = resolve(asked, data)
     with _alone(whole):
         run = Run(whole, data)
@@ -74,7 +75,8 @@ def resume(path: str | Path, quiet: bool = False) -> tuple[dict[str, Any], bool]
             return result, True
         recipe = folder.recipe()
         _require_device(recipe, folder)
-        data = sources.load(recipe.data)
+        with quietly(quiet):
+            data = sources.load(recipe.data)
         with _alone(recipe):
             run = Run(recipe, data)
             loaded = checkpoint.load(folder.checkpoints, run)
@@ -93,11 +95,16 @@ def _conduct(
 ) -> dict[str, Any]:
     """Trains to the end of the budget and writes what a finished run has."""
     warn = isinstance(run.recipe.model, UserModel)
-    with _disk_in_words(folder), stop_on_signals() as stop, same_arithmetic(run.is_small, warn):
+    with (
+        quietly(quiet),
+        _disk_in_words(folder),
+        stop_on_signals() as stop,
+        same_arithmetic(run.is_small, warn),
+    ):
         conductor = Conductor(run, folder, stop, loaded, tracking)
         try:
             conductor.save()  # from the first moment: a changed data file or recipe is noticed
-            with Progress(conductor.state, quiet) as progress:
+            with Progress(conductor.state) as progress:
                 conductor.progress = progress
                 notes = run.data.notes if loaded is None else [*loaded.notes, *_moved(run, loaded)]
                 for note in notes:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from stepwell.data.archive import cached
+from stepwell.data.statistics import CHUNK_BYTES
 from stepwell.errors import UserError
 
 MAP_BYTES_FROM = 256 * 2**20  # arrays at least this large stay on disk
@@ -68,6 +69,32 @@ def read_npy(path: str) -> np.ndarray:
         raise
     except (ValueError, EOFError) as error:
         raise UserError(f"{path}: not a .npy file, or cut short ({error}).") from error
+
+
+def check_finite(path: str, name: str, array: np.ndarray) -> None:
+    """Raises UserError, naming the row, for what is not finite or more than float32 holds."""
+    if array.dtype.kind != "f":
+        return
+    count = max(1, CHUNK_BYTES // max(1, array[:1].nbytes))
+    limit = float(np.finfo(np.float32).max)
+    for start in range(0, len(array), count):
+        chunk = np.asarray(array[start : start + count])
+        good = np.isfinite(chunk)
+        if chunk.dtype.itemsize > 4:
+            with np.errstate(invalid="ignore"):
+                good &= np.abs(chunk) <= limit
+        if not good.all():
+            row = int(np.flatnonzero(~good.reshape(len(chunk), -1).all(1))[0])
+            value = chunk[row][~good[row]].ravel()[0] if chunk.ndim > 1 else chunk[row]
+            raise UserError(
+                f"{path}: {name} holds {value} in row {start + row} (counted from 0); "
+                "replace it, or drop the row."
+            )
+
+
+def shape_text(shape: tuple[int, ...]) -> str:
+    """Returns a shape for a message: (60, 5)."""
+    return "(" + ", ".join(map(str, shape)) + ")"
 
 
 def _read(path: str, name: str, file: Any) -> np.ndarray:

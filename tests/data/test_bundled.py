@@ -94,23 +94,24 @@ def test_new_files_that_do_not_fit_are_refused(tmp_path):
     memory = saved(load(BundledData(name="iris")))
     x = np.ones((3, 4))
     cases: dict[str, dict] = {
-        "no array x": {"z": x},
-        "4 a sample": {"x": np.ones((3, 5))},
-        "has numbers": {"x": np.array([["a"] * 4])},
-        "row 1 .*correct": {"x": np.where(np.arange(3)[:, None] == 1, np.inf, x)},
-        "no array y": {"x": x},
-        "one target for each": {"x": x, "y": [0, 1]},
-        "'3' in row 2": {"x": x, "y": [0, 1, 3]},
-        "plain arrays": {"x": np.array([[None] * 4])},
+        "no array 'x'": {"z": x},
+        "4 a sample": {"x": np.ones((3, 5)), "y": [0, 1, 2]},
+        "has numbers": {"x": np.array([["a"] * 4]), "y": [0]},
+        "x holds inf in row 1": {"x": np.where(np.arange(3)[:, None] == 1, np.inf, x), "y": [0, 1, 2]},
+        "has no 'y' beside it": {"x": x},
+        "x has 3 rows and y 2": {"x": x, "y": [0, 1]},
+        "class '3' .row 2.*'0', '1', '2'": {"x": x, "y": [0, 1, 3]},
+        "class 'rosa' .row 1.*'versicolor'": {"x": x, "y": ["setosa", "rosa", "setosa"]},
+        "Python objects": {"x": np.array([[None] * 4]), "y": [0]},
     }
     for sentence, arrays in cases.items():
         np.savez(tmp_path / "new.npz", **arrays)
         with pytest.raises(UserError, match=sentence):
             read_new(memory, str(tmp_path / "new.npz"), True)
     (tmp_path / "new.npz").write_bytes(b"PK\x03\x04 cut")
-    with pytest.raises(UserError, match="damaged"):
+    with pytest.raises(UserError, match=r"new\.npz: not a \.npz file, or cut short"):
         read_new(memory, str(tmp_path / "new.npz"), True)
-    with pytest.raises(UserError, match="does not exist"):
+    with pytest.raises(UserError, match=r"none\.npz: there is no such file"):
         read_new(memory, str(tmp_path / "none.npz"), True)
     (tmp_path / "new.csv").write_text("a,b\n1,2\n")
     with pytest.raises(UserError, match="2 columns besides the target"):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import math
+import os
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,6 +15,8 @@ from pydantic import Field
 
 from stepwell.data import table
 from stepwell.data.dataset import DataSet, NewData, Part, Task, TensorInputs
+from stepwell.data.npzfile import check_finite, read_samples, shape_text
+from stepwell.data.npztargets import class_names, read_targets
 from stepwell.data.split import SplitConfig, split_by
 from stepwell.data.statistics import batches, standardization, target_statistics
 from stepwell.data.tablefile import open_table
@@ -100,57 +104,23 @@ def read_new(preparation: dict[str, Any], path: str, targets: bool) -> NewData:
 
 
 def _read_arrays(preparation: dict[str, Any], path: str, targets: bool) -> NewData:
-    name, shape = preparation["name"], tuple(preparation["shape"])
-    try:
-        with np.load(Path(path).expanduser(), allow_pickle=False) as file:
-            found = file.files
-            arrays = {key[0]: file[key] for key in ("x_test", "y_test", "x", "y") if key in found}
-    except FileNotFoundError:
-        raise UserError(f"{path} does not exist: check the path.") from None
-    except Exception as error:  # zipfile, zlib, NumPy's header parser and open() each raise their own
+    shape, task, classes = tuple(preparation["shape"]), preparation["task"], preparation["classes"]
+    path = os.path.expanduser(path)
+    name, x, y = read_samples(path, targets)
+    size = math.prod(shape)
+    if x.dtype.kind not in "biuf" or x.shape[1:] not in {shape, shape[-2:], (size,)}:
         raise UserError(
-            f"{path} is not a .npz file of plain arrays, or damaged ({error}): write it again."
-        ) from None
-    if "x" not in arrays:
-        raise UserError(f"{path} has no array x (or x_test), only {', '.join(found) or 'nothing'}: add it.")
-    x, size = arrays["x"], int(np.prod(shape))
-    if (
-        x.dtype.kind not in "biuf"
-        or x.ndim < 2
-        or x.shape[1:] not in {shape, shape[1:], (size,)}
-        or not len(x)
-    ):
-        raise UserError(
-            f"{path}: x is {x.dtype} of shape {x.shape}, where {name} has numbers, {size} a sample."
+            f"{path}: {name} is {x.dtype} of shape {shape_text(x.shape)}, where {preparation['name']} has"
+            f" numbers, {size} a sample."
         )
-    with np.errstate(over="ignore"):  # what float32 cannot hold is found as an infinity
-        x = np.array(x, np.float32, order="C").reshape(-1, *shape)
-    good = np.isfinite(x).reshape(len(x), -1).all(axis=1)
-    if not good.all():
-        raise UserError(
-            f"{path}: x has a missing or infinite value in row {int(good.argmin())} (from 0): correct it."
-        )
-    goal = _targets(preparation, path, arrays.get("y"), len(x)) if targets else None
-    return NewData(TensorInputs(torch.from_numpy(x)), pl.DataFrame({"row": np.arange(len(x))}), goal)
-
-
-def _targets(preparation: dict[str, Any], path: str, y: np.ndarray | None, n: int) -> torch.Tensor:
-    if y is None or y.shape not in {(n,), (n, 1)}:
-        what = "no array y (or y_test)" if y is None else f"y of shape {y.shape}"
-        raise UserError(f"{path} has {what}: evaluation needs one target for each of the {n} samples.")
-    classes = preparation["classes"]
-    if not classes:
-        if y.dtype.kind not in "biuf" or not np.isfinite(y).all():
-            raise UserError(f"{path}: y must be finite numbers, and is {y.dtype}: correct it.")
-        return torch.from_numpy(y.astype(np.float64)).reshape(n, 1)
-    known = {str(i): i for i in range(len(classes))} | {name: i for i, name in enumerate(classes)}
-    given = [str(value) for value in y.reshape(-1).tolist()]
-    for row, value in enumerate(given):
-        if value not in known:
-            raise UserError(
-                f"{path}: y is {value!r} in row {row} (from 0), and no class: {', '.join(classes)}."
-            )
-    return torch.tensor([known[value] for value in given])
+    check_finite(path, name, x)
+    values = torch.from_numpy(np.array(x, np.float32, order="C").reshape(-1, *shape))
+    goal = None
+    if y is not None:
+        numbers = [str(i) for i in range(len(classes))]
+        classes = classes if set(numbers).isdisjoint(class_names(np.unique(y))) else numbers
+        goal = read_targets(path, "y" + name[1:], y, task, classes, columns=1)
+    return NewData(TensorInputs(values), pl.DataFrame({"row": np.arange(len(x))}), goal)
 
 
 def _read_table(preparation: dict[str, Any], path: str, targets: bool) -> NewData:

@@ -14,7 +14,15 @@ from torch import Tensor
 
 from stepwell.data.archive import file_fingerprint
 from stepwell.data.dataset import DataSet, Inputs, Kind, NewData, Part, Task, TensorInputs
-from stepwell.data.npzfile import Members, check_finite, read_array, read_members, read_npy, shape_text
+from stepwell.data.npzfile import (
+    Members,
+    check_finite,
+    listed,
+    read_members,
+    read_pair,
+    read_samples,
+    shape_text,
+)
 from stepwell.data.npztargets import learn_task, read_targets
 from stepwell.data.split import SplitConfig, split_by
 from stepwell.data.statistics import batches, standardization, target_statistics
@@ -91,7 +99,7 @@ def load(config: NpzData) -> DataSet:
     path = os.path.expanduser(config.name)
     members = read_members(path)
     pairs, notes = _pairs(path, members)
-    arrays = {part: _read_pair(path, members, names) for part, names in pairs.items()}
+    arrays = {part: read_pair(path, members, names) for part, names in pairs.items()}
     layout = _layout(path, pairs["train"][0], arrays["train"][0], notes)
     for part, (x, _) in arrays.items():
         _check_shape(path, pairs[part][0], x, layout)
@@ -134,27 +142,9 @@ def read_new(preparation: dict[str, Any], path: str, targets: bool) -> NewData:
     import polars
 
     path = os.path.expanduser(path)
-    if path.endswith(".npy"):
-        if targets:
-            raise UserError(f"{path}: a .npy file has no targets; evaluate on a .npz file with x and y.")
-        name, x, y = "the array", read_npy(path), None
-    else:
-        members = read_members(path)
-        suffix = next((suffix for suffix in ("", "_test", "_train") if "x" + suffix in members), None)
-        if suffix is None:
-            raise UserError(f"{path}: there is no array 'x' or 'x_test' in it; it holds {_listed(members)}.")
-        name, x, y = "x" + suffix, read_array(path, members, "x" + suffix), None
-        if targets:
-            if "y" + suffix not in members:
-                raise UserError(
-                    f"{path}: '{name}' has no 'y{suffix}' beside it; it holds {_listed(members)}."
-                )
-            y = read_array(path, members, "y" + suffix)
-            _check_lengths(path, (name, "y" + suffix), x, y)
+    name, x, y = read_samples(path, targets)
     raw = tuple(preparation["raw"])
     layout = Layout(preparation["kind"], raw, preparation["order"], preparation["pixels"])
-    if len(x.shape) == 0 or len(x) == 0:
-        raise UserError(f"{path}: {name} is empty.")
     _check_shape(path, name, x, layout)
     if layout.kind == "image" and layout.pixels != (x.dtype == np.uint8):
         raise UserError(
@@ -183,7 +173,7 @@ def _pairs(path: str, members: Members) -> tuple[dict[str, tuple[str, str]], lis
         near = [name for name in members if name.lower() in ("x", "x_train")]
         near = near or difflib.get_close_matches("x_train", members, n=1, cutoff=0.5)
         hint = f" (is '{near[0]}' meant?)" if near else ""
-        raise UserError(f"{path}: there is no array 'x_train' or 'x'{hint}; it holds {_listed(members)}.")
+        raise UserError(f"{path}: there is no array 'x_train' or 'x'{hint}; it holds {listed(members)}.")
     pairs = {"train": ("x" + suffix, "y" + suffix)}
     for part, ends in (("validation", _VALIDATION_KEYS), ("test", ("test",))):
         for end in ends:
@@ -196,18 +186,12 @@ def _pairs(path: str, members: Members) -> tuple[dict[str, tuple[str, str]], lis
                 near = difflib.get_close_matches(name, members.keys() - {other}, n=1)
                 hint = f" (is '{near[0]}' meant?)" if near else ""
                 raise UserError(
-                    f"{path}: '{other}' is there without '{name}'{hint}; it holds {_listed(members)}. "
+                    f"{path}: '{other}' is there without '{name}'{hint}; it holds {listed(members)}. "
                     f"Add '{name}'" + (f", or leave out '{other}'." if names != pairs["train"] else ".")
                 )
     unused = sorted(members.keys() - {name for names in pairs.values() for name in names})
     notes = [f"arrays that are not used: {', '.join(unused)}"] if unused else []
     return pairs, notes
-
-
-def _read_pair(path: str, members: Members, names: tuple[str, str]) -> Pair:
-    x, y = read_array(path, members, names[0]), read_array(path, members, names[1])
-    _check_lengths(path, names, x, y)
-    return x, y
 
 
 # ---- what the arrays mean
@@ -268,16 +252,6 @@ def _inputs(x: np.ndarray, rows: Tensor | None, layout: Layout) -> Inputs:
 # ---- refusals
 
 
-def _check_lengths(path: str, names: tuple[str, str], x: np.ndarray, y: np.ndarray) -> None:
-    for name, array in zip(names, (x, y), strict=True):
-        if array.ndim == 0 or len(array) == 0:
-            raise UserError(f"{path}: {name} is empty.")
-    if len(x) != len(y):
-        raise UserError(
-            f"{path}: {names[0]} has {len(x)} rows and {names[1]} {len(y)}; they must be as many."
-        )
-
-
 def _check_shape(path: str, name: str, x: np.ndarray, layout: Layout) -> None:
     if x.dtype.kind not in "biuf":
         raise UserError(f"{path}: {name} is of type {x.dtype}; it must hold numbers.")
@@ -290,7 +264,3 @@ def _check_shape(path: str, name: str, x: np.ndarray, layout: Layout) -> None:
         raise UserError(
             f"{path}: {name} is {x.dtype}, where training had uint8; convert it, with the same range."
         )
-
-
-def _listed(members: Members) -> str:
-    return ", ".join(f"'{name}'" for name in sorted(members)[:12])

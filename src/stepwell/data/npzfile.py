@@ -56,6 +56,42 @@ def read_array(path: str, members: Members, name: str) -> np.ndarray:
         raise UserError(f"{path}: array '{name}' is damaged or cut short ({error}).") from error
 
 
+def read_pair(path: str, members: Members, names: tuple[str, str]) -> tuple[np.ndarray, np.ndarray]:
+    """Returns two arrays of a file, such as x and y, which must have as many rows."""
+    x, y = (read_array(path, members, name) for name in names)
+    for name, array in zip(names, (x, y), strict=True):
+        _refuse_empty(path, name, array)
+    if len(x) != len(y):
+        raise UserError(
+            f"{path}: {names[0]} has {len(x)} rows and {names[1]} {len(y)}; they must be as many."
+        )
+    return x, y
+
+
+def read_samples(path: str, targets: bool) -> tuple[str, np.ndarray, np.ndarray | None]:
+    """Returns what to predict for: the name of x, x, and where `targets` the y beside it, else None.
+
+    x, x_test or x_train of a .npz file, whichever is there first, or the array of a .npy file.
+    """
+    if path.endswith(".npy"):
+        if targets:
+            raise UserError(f"{path}: a .npy file has no targets; evaluate on a .npz file with x and y.")
+        name, x, y = "the array", read_npy(path), None
+    else:
+        members = read_members(path)
+        name = next((name for name in ("x", "x_test", "x_train") if name in members), None)
+        if name is None:
+            raise UserError(f"{path}: there is no array 'x' or 'x_test' in it; it holds {listed(members)}.")
+        beside = "y" + name[1:]
+        if targets and beside not in members:
+            raise UserError(f"{path}: '{name}' has no '{beside}' beside it; it holds {listed(members)}.")
+        if targets:
+            return name, *read_pair(path, members, (name, beside))
+        x, y = read_array(path, members, name), None
+    _refuse_empty(path, name, x)
+    return name, x, y
+
+
 def read_npy(path: str) -> np.ndarray:
     """Returns the array of a .npy file; a large one as a memory map."""
     try:
@@ -92,9 +128,19 @@ def check_finite(path: str, name: str, array: np.ndarray) -> None:
             )
 
 
+def listed(members: Members) -> str:
+    """Returns the names of a file's arrays for a message."""
+    return ", ".join(f"'{name}'" for name in sorted(members)[:12])
+
+
 def shape_text(shape: tuple[int, ...]) -> str:
     """Returns a shape for a message: (60, 5)."""
     return "(" + ", ".join(map(str, shape)) + ")"
+
+
+def _refuse_empty(path: str, name: str, array: np.ndarray) -> None:
+    if array.ndim == 0 or len(array) == 0:
+        raise UserError(f"{path}: {name} is empty.")
 
 
 def _read(path: str, name: str, file: Any) -> np.ndarray:

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from stepwell.data.dataset import Task
 from stepwell.data.npzfile import check_finite, shape_text
+from stepwell.data.tablefile import listing
 from stepwell.data.targets import MOST_NUMBERED_CLASSES, Wish, few_enough
 from stepwell.errors import UserError
 
@@ -51,7 +52,8 @@ def read_targets(path: str, name: str, y: np.ndarray, task: Task, classes: list[
         if label not in number:
             row = int(np.flatnonzero(inverse == value)[0])
             raise UserError(
-                f"{path}: {name} has class '{label}' (row {row}), which the training part does not."
+                f"{path}: {name} has class '{label}' (row {row}), which the training part does not: it has"
+                f" {listing(classes)}."
             )
     lookup = np.array([number[label] for label in names], dtype=np.int64)
     return torch.from_numpy(lookup[inverse])

@@ -124,11 +124,55 @@ def test_arrays_that_are_not_plain_are_refused(save, tmp_path, monkeypatch, arra
         read_npy(str(tmp_path / "data.npy"))
 
 
-def test_a_member_behind_a_password_is_refused(save, tmp_path):
-    """Whether it would be mapped or not, its bytes are no array."""
+@pytest.mark.parametrize(
+    ("field", "value", "said"), [(6, 1, "'x' is encrypted"), (8, 9, "'x' cannot be unpacked")]
+)
+def test_members_that_zipfile_cannot_unpack_are_refused(save, tmp_path, field, value, said):
+    """Behind a password, or compressed as Windows does (method 9): the bytes are no array."""
     raw = bytearray(Path(save(x=ARRAYS["numbers"])).read_bytes())
-    for mark, flags in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):
-        raw[raw.index(mark) + flags] |= 1
+    for place in (raw.index(b"PK\x03\x04") + field, raw.index(b"PK\x01\x02") + field + 2):
+        raw[place] = value
     (tmp_path / "data.npz").write_bytes(raw)
-    with pytest.raises(UserError, match="'x' is encrypted"):
+    with pytest.raises(UserError, match=said):
+        read(str(tmp_path / "data.npz"))
+
+
+@pytest.mark.parametrize("compress", [False, True])
+@pytest.mark.parametrize("bound", [0, 2**30])
+def test_a_file_that_fails_after_its_directory_was_read_is_refused(
+    save, tmp_path, monkeypatch, compress, bound
+):
+    """The disk fails, or the file vanishes: a sentence that names it, and nothing half in the cache."""
+    monkeypatch.setenv("STEPWELL_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(npzfile, "MAP_BYTES_FROM", bound)
+    path = save(compress, x=ARRAYS["numbers"])
+    members = read_members(path)
+
+    def fail(*_):
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(zipfile.ZipExtFile, "read", fail)
+        patch.setattr(np, "memmap", fail)
+        with pytest.raises(UserError, match=r"data\.npz: the file cannot be read \(Input/output error\)"):
+            read_array(path, members, "x")
+    assert list(tmp_path.glob("cache/*")) == []
+    os.remove(path)
+    with pytest.raises(UserError, match=r"data\.npz: the file cannot be read \(No such file"):
+        read_array(path, members, "x")
+
+
+@pytest.mark.parametrize("shape", ["(10000000000000000, 4)", "(4000000000000000000, 4)", "(-3, 4)"])
+@pytest.mark.parametrize("bound", [0, 2**30])
+def test_sizes_that_a_damaged_header_claims_are_refused(tmp_path, monkeypatch, shape, bound):
+    """More bytes than there are, than memory holds and than a machine counts; less than none."""
+    monkeypatch.setattr(npzfile, "MAP_BYTES_FROM", bound)
+    header = f"{{'descr': '<f8', 'fortran_order': False, 'shape': {shape}}}".ljust(117) + "\n"
+    content = b"\x93NUMPY\x01\x00\x76\x00" + header.encode() + bytes(80)
+    (tmp_path / "data.npy").write_bytes(content)
+    with pytest.raises(UserError, match=r"data\.npy: not a \.npy file, or cut short \(80 of"):
+        read_npy(str(tmp_path / "data.npy"))
+    with zipfile.ZipFile(tmp_path / "data.npz", "w") as file:
+        file.writestr("x.npy", content)
+    with pytest.raises(UserError, match=r"data\.npz: array 'x' is damaged or cut short \("):
         read(str(tmp_path / "data.npz"))

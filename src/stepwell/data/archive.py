@@ -93,7 +93,7 @@ class Folder(Archive):
             with open(os.path.join(self.path, name), "rb") as file:
                 return file.read()
         except OSError as error:
-            raise UserError(f"{self.where(name)}: the file cannot be read ({error.strerror}).") from error
+            raise unreadable(self.where(name), error) from error
 
     def fingerprint(self) -> str:
         """Covers names and sizes, and the content: above 256 MiB that of some files, always the same."""
@@ -102,7 +102,7 @@ class Folder(Archive):
             try:
                 sizes[name] = os.stat(os.path.join(self.path, name)).st_size
             except OSError as error:
-                raise UserError(f"{self.where(name)}: the file cannot be read ({error.strerror}).") from error
+                raise unreadable(self.where(name), error) from error
             digest.update(f"{name}\0{sizes[name]}\n".encode(errors="surrogateescape"))
         left = total = sum(sizes.values())
         names = self.names
@@ -222,6 +222,11 @@ def is_hidden(name: str) -> bool:
     return any(part.startswith(".") or part == "__MACOSX" for part in name.split("/"))
 
 
+def unreadable(path: str, error: OSError) -> UserError:
+    """Returns what to raise where the system does not let a file be read."""
+    return UserError(f"{path}: the file cannot be read ({error.strerror or error}).")
+
+
 def file_fingerprint(path: str) -> str:
     """Returns blake2b over the file's bytes; above 256 MiB over its size and 64 blocks of 1 MiB of it.
 
@@ -302,7 +307,7 @@ def _open(path: str):
     try:
         return open(path, "rb")
     except OSError as error:
-        raise UserError(f"{path}: the file cannot be read ({error.strerror}).") from error
+        raise unreadable(path, error) from error
 
 
 def _short_hash(text: str) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import lzma
+import math
 import os
 import zipfile
 import zlib
@@ -10,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from stepwell.data.archive import cached
+from stepwell.data.archive import cached, unreadable
 from stepwell.data.statistics import CHUNK_BYTES
 from stepwell.errors import UserError
 
@@ -29,7 +31,7 @@ def read_members(path: str) -> Members:
     except (zipfile.BadZipFile, ValueError) as error:
         raise UserError(f"{path}: not a .npz file, or cut short; write it with numpy.savez.") from error
     except OSError as error:
-        raise UserError(f"{path}: the file cannot be read ({error.strerror}).") from error
+        raise unreadable(path, error) from error
     if not found:
         raise UserError(
             f"{path}: there are no arrays in it; write it with numpy.savez(..., x_train=, y_train=)."
@@ -50,9 +52,13 @@ def read_array(path: str, members: Members, name: str) -> np.ndarray:
             return _read(path, name, member)
     except UserError:
         raise
+    except OSError as error:
+        raise unreadable(path, error) from error
+    except NotImplementedError as error:
+        raise UserError(f"{path}: '{name}' cannot be unpacked; write it with numpy.savez.") from error
     except RuntimeError as error:  # how zipfile says that a password is needed
         raise UserError(f"{path}: '{name}' is encrypted; store it without a password.") from error
-    except (zipfile.BadZipFile, zlib.error, EOFError, ValueError) as error:
+    except (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, ValueError) as error:
         raise UserError(f"{path}: array '{name}' is damaged or cut short ({error}).") from error
 
 
@@ -100,7 +106,7 @@ def read_npy(path: str) -> np.ndarray:
         with open(path, "rb") as file:
             return _read(path, path, file)
     except OSError as error:
-        raise UserError(f"{path}: the file cannot be read ({error.strerror}).") from error
+        raise unreadable(path, error) from error
     except UserError:
         raise
     except (ValueError, EOFError) as error:
@@ -146,11 +152,9 @@ def _refuse_empty(path: str, name: str, array: np.ndarray) -> None:
 def _read(path: str, name: str, file: Any) -> np.ndarray:
     """Reads one .npy stream; arrays of Python objects are refused before anything could be unpickled."""
     shape, fortran, dtype = _header(path, name, file)
-    count = int(np.prod(shape, dtype=np.int64))
-    data = file.read(count * dtype.itemsize)
-    if len(data) != count * dtype.itemsize:
-        raise ValueError(f"{len(data)} of {count * dtype.itemsize} bytes")
-    flat = np.frombuffer(data, dtype=dtype, count=count)
+    data = file.read()  # and not what the header asks for, which may be more than there is memory
+    _check_size(shape, dtype, len(data))
+    flat = np.frombuffer(data, dtype=dtype, count=math.prod(shape))
     return flat.reshape(shape, order="F" if fortran else "C")
 
 
@@ -158,6 +162,7 @@ def _map(path: str, name: str, offset: int) -> np.ndarray:
     with open(path, "rb") as file:
         file.seek(offset)
         shape, fortran, dtype = _header(path, name, file)
+        _check_size(shape, dtype, os.path.getsize(path) - file.tell())
         return np.memmap(path, dtype, "r", file.tell(), shape, "F" if fortran else "C")
 
 
@@ -177,6 +182,12 @@ def _header(path: str, name: str, file: Any) -> tuple[tuple[int, ...], bool, np.
     return shape, fortran, dtype
 
 
+def _check_size(shape: tuple[int, ...], dtype: np.dtype, present: int) -> None:
+    needed = math.prod(shape) * dtype.itemsize
+    if not 0 <= needed <= present:
+        raise ValueError(f"{present} of {needed} bytes")
+
+
 def _offset(path: str, info: zipfile.ZipInfo) -> int:
     """Returns where a stored member's bytes begin: after its local header, whose lengths may differ from
     those in the zip's directory (APPNOTE.TXT 4.3.7)."""
@@ -191,5 +202,11 @@ def _offset(path: str, info: zipfile.ZipInfo) -> int:
 
 def _extract(path: str, info: zipfile.ZipInfo, to: Path) -> None:
     with zipfile.ZipFile(path) as archive, archive.open(info) as source, open(to, "wb") as target:
-        while block := source.read(2**20):
+        while True:
+            try:
+                block = source.read(2**20)
+            except OSError as error:  # else `cached` would take it for one of writing
+                raise unreadable(path, error) from error
+            if not block:
+                return
             target.write(block)

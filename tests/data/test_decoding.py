@@ -129,8 +129,22 @@ def test_more_than_memory_holds(folder, monkeypatch):
     monkeypatch.setattr(decoding, "free_memory", lambda: 4000)
     with pytest.raises(UserError, match="30 images do not fit into memory"):
         decode(folder, in_memory=True)
-    monkeypatch.undo()
-    assert 2**20 < decoding.free_memory() < 2**50
+
+
+@pytest.mark.parametrize("version", [0, 1])
+@pytest.mark.parametrize(
+    ("limit", "free"), [("5000000", 4000000), ("900000", 0), ("max", None), (2**63, None)]
+)
+def test_a_containers_limit_bounds_the_free_memory(tmp_path, monkeypatch, version, limit, free):
+    """What the limit leaves beside what is used, in both versions of cgroups; without one the machine's."""
+    files = [(tmp_path / "none", tmp_path / "none")] * 2
+    monkeypatch.setattr(decoding, "_CONTAINER_MEMORY", files)
+    assert 2**24 < decoding.free_memory() < 2**50
+    files[version] = (tmp_path / "limit", tmp_path / "used")
+    files[version][0].write_text(f"{limit}\n")
+    files[version][1].write_text("1000000\n")
+    found = decoding.free_memory()
+    assert found > 2**24 if free is None else found == free
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")

@@ -9,7 +9,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -30,6 +30,11 @@ MAX_PIXELS = 89_478_485  # PIL's own bound: 256 MiB as RGB
 PROBED = 64  # images whose headers say, before anything is decoded, what the folder holds
 _GREY = ("1", "L", "LA", "La", "I", "I;16", "I;16L", "I;16B", "I;16N")
 _SECONDS_BEFORE_PROGRESS = 2.0
+_CGROUP = Path("/sys/fs/cgroup")
+_CONTAINER_MEMORY = (  # limit and use in bytes: cgroup version 2, then 1, which says no limit as 2**63
+    (_CGROUP / "memory.max", _CGROUP / "memory.current"),
+    (_CGROUP / "memory/memory.limit_in_bytes", _CGROUP / "memory/memory.usage_in_bytes"),
+)
 
 Mode = Literal["L", "RGB"]
 
@@ -272,12 +277,9 @@ def free_memory() -> int:
         free = int(lines["MemAvailable"].split()[0]) * 1024
     except (OSError, KeyError):  # not Linux: half of what is built in
         free = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
-    try:
-        limit = Path("/sys/fs/cgroup/memory.max").read_text().strip()
-        if limit != "max":
-            free = min(free, int(limit) - int(Path("/sys/fs/cgroup/memory.current").read_text()))
-    except OSError:
-        pass
+    for limit, used in _CONTAINER_MEMORY:
+        with suppress(OSError, ValueError):  # the other version's file, or "max": no limit
+            free = min(free, int(limit.read_text()) - int(used.read_text()))
     return max(0, free)
 
 

@@ -182,10 +182,15 @@ class Tar(Archive):
                         self._where[name] = (member.offset_data, member.size)
                     elif member.islnk() and _normal(member.linkname) in self._where:
                         self._where[name] = self._where[_normal(member.linkname)]
+                end = tar.offset
         except (tarfile.TarError, EOFError) as error:
             raise UserError(f"{path}: the tar archive cannot be read ({error}); is it complete?") from error
         self._file = open(self._plain, "rb")  # noqa: SIM115 - open as long as the archive
         self._lock = threading.Lock()
+        self._file.seek(end)
+        if self._file.read(512) != bytes(512):  # tarfile takes a damaged header for the end of the archive
+            self._file.close()
+            raise UserError(f"{path}: the tar archive is damaged or cut short; is it complete?")
         self._settle(list(self._where), folders)
 
     def read(self, name: str) -> bytes:

@@ -204,6 +204,11 @@ def spoilt(array: np.ndarray, row: int, value: float) -> np.ndarray:
         ({"x": PIXELS[..., :2], "y": Y}, "has shape (60, 5, 7, 2)"),
         ({"x": X, "y": Y, "x_test": X[:, :3], "y_test": Y}, "x_test has shape (3), where training had (4)"),
         ({"x": X, "y": Y, "x_test": X, "y_test": Y + 1}, "y_test has class '3' (row 2)"),
+        (
+            {"x": PIXELS / 255, "y": Y, "x_test": PIXELS, "y_test": Y},
+            "x_test is uint8, where training had float",
+        ),
+        ({"x": PIXELS, "y": Y, "x_test": PIXELS / 255, "y_test": Y}, "is float64, where training had uint8"),
         ({"x": X, "y": X[:, 0], "x_test": X, "y_test": X[:, :2]}, "y_test has shape (60, 2), where training"),
     ],
 )

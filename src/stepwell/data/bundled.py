@@ -38,28 +38,17 @@ def load(config: BundledData) -> DataSet:
     diabetes has its features in their own units (scikit-learn's scaled=False); its target is the
     progress of the disease in a year, 25 … 346.
     """
-    from sklearn import datasets  # half a second, and only these sets need it
-
-    options = {"scaled": False} if config.name == "diabetes" else {}
-    found = getattr(datasets, f"load_{config.name}")(**options)
-    shape = (1, 8, 8) if config.name == "digits" else found.data.shape[1:]
-    x = torch.from_numpy(found.data.astype(np.float32)).reshape(-1, *shape)
-    task: Task
-    if config.name == "diabetes":
-        task, classes, labels = "regression", [], None
-        y = torch.from_numpy(found.target.astype(np.float64)[:, None])
-    else:
-        classes, labels = [str(name) for name in found.target_names], found.target
-        task = "multi-class" if len(classes) > 2 else "binary"
-        y = torch.from_numpy(labels.astype(np.int64))
-    rows = [torch.from_numpy(i) for i in split_by(config, len(x), labels)]
+    x, y, classes, features = _scikit_learns(config.name)
+    shape = tuple(x.shape[1:])
+    image = len(shape) == 3
+    task: Task = "regression" if not classes else "binary" if len(classes) == 2 else "multi-class"
+    rows = [torch.from_numpy(i) for i in split_by(config, len(x), y.numpy() if classes else None)]
     train, validation, test = (Part(TensorInputs(x[i]), y[i], i) for i in rows)
-    shift, scale = standardization(batches(train.inputs), (0, 2, 3) if len(shape) == 3 else (0,))
+    shift, scale = standardization(batches(train.inputs), (0, 2, 3) if image else (0,))
     mean, std = target_statistics(train.targets) if task == "regression" else (None, None)
-    features = [str(name) for name in found.feature_names]
     return DataSet(
         name=config.name,
-        kind="image" if len(shape) == 3 else "features",
+        kind="image" if image else "features",
         task=task,
         train=train,
         validation=validation,
@@ -73,7 +62,7 @@ def load(config: BundledData) -> DataSet:
             "task": task,
             "classes": classes,
         },
-        input_shape=tuple(shape),
+        input_shape=shape,
         outputs=len(classes) or 1,
         classes=classes,
         targets=["target"],
@@ -83,6 +72,21 @@ def load(config: BundledData) -> DataSet:
         target_std=std,
         fingerprint=hashlib.blake2b(x.numpy().tobytes() + y.numpy().tobytes(), digest_size=16).hexdigest(),
     )
+
+
+def _scikit_learns(name: str) -> tuple[torch.Tensor, torch.Tensor, list[str], list[str]]:
+    """Returns the samples (N, …) float32, targets, class names (none where numbers are) and feature names."""
+    from sklearn import datasets  # half a second, and only these sets need it
+
+    found = getattr(datasets, f"load_{name}")(**({"scaled": False} if name == "diabetes" else {}))
+    features = [str(feature) for feature in found.feature_names]
+    x = torch.from_numpy(found.data.astype(np.float32))
+    if name == "diabetes":
+        return x, torch.from_numpy(found.target.astype(np.float64)[:, None]), [], features
+    if name == "digits":
+        x = x.reshape(-1, 1, 8, 8)
+    y = torch.from_numpy(found.target.astype(np.int64))
+    return x, y, [str(label) for label in found.target_names], features
 
 
 def _columns(names: list[str], train: torch.Tensor) -> list[dict[str, Any]]:

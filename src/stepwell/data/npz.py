@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import polars as pl
 import torch
 from pydantic import Field
 from torch import Tensor
@@ -81,8 +82,7 @@ class Layout:
         """Returns samples (B, *shape), uint8 or float32, in memory of their own."""
         if self.order == "HWC":
             array = array.transpose(0, 3, 1, 2)
-        with np.errstate(over="ignore"):  # what float32 cannot hold is found by the check for infinities
-            values = np.array(array, dtype=np.uint8 if self.pixels else np.float32, order="C")
+        values = np.array(array, dtype=np.uint8 if self.pixels else np.float32, order="C")
         return torch.from_numpy(values.reshape(len(array), *self.shape))
 
     def averaged_axes(self) -> tuple[int, ...]:
@@ -139,28 +139,17 @@ def read_new(preparation: dict[str, Any], path: str, targets: bool) -> NewData:
 
     targets: read y (or y_test, y_train) too.
     """
-    import polars
-
     path = os.path.expanduser(path)
     name, x, y = read_samples(path, targets)
     raw = tuple(preparation["raw"])
     layout = Layout(preparation["kind"], raw, preparation["order"], preparation["pixels"])
     _check_shape(path, name, x, layout)
-    if layout.kind == "image" and layout.pixels != (x.dtype == np.uint8):
-        raise UserError(
-            f"{path}: {name} is {x.dtype}, where training had {'uint8' if layout.pixels else 'float'}; "
-            "convert it, with the same range of values."
-        )
     check_finite(path, name, x)
-    inputs = _inputs(x, None, layout)
-    task, classes = preparation["task"], preparation["classes"]
-    return NewData(
-        inputs,
-        polars.DataFrame({"row": np.arange(len(x))}),
-        None
-        if y is None
-        else read_targets(path, "y" + name[1:], y, task, classes, len(preparation["targets"])),
-    )
+    goal = None
+    if y is not None:
+        task, classes, columns = preparation["task"], preparation["classes"], len(preparation["targets"])
+        goal = read_targets(path, "y" + name[1:], y, task, classes, columns)
+    return NewData(_inputs(x, None, layout), pl.DataFrame({"row": np.arange(len(x))}), goal)
 
 
 # ---- which arrays there are
@@ -260,7 +249,8 @@ def _check_shape(path: str, name: str, x: np.ndarray, layout: Layout) -> None:
             f"{path}: one sample of {name} has shape {shape_text(x.shape[1:])}, "
             f"where training had {shape_text(layout.raw)}."
         )
-    if layout.pixels and x.dtype != np.uint8:
+    if layout.kind == "image" and layout.pixels != (x.dtype == np.uint8):
         raise UserError(
-            f"{path}: {name} is {x.dtype}, where training had uint8; convert it, with the same range."
+            f"{path}: {name} is {x.dtype}, where training had {'uint8' if layout.pixels else 'float'}; "
+            "convert it, with the same range of values."
         )

@@ -166,32 +166,37 @@ class Tar(Archive):
         super().__init__(path)
         with _open(path) as file:
             start = file.read(6)
-        expand = next((expand for magic, expand in _DECOMPRESSORS.items() if start.startswith(magic)), None)
-        self._plain = (
-            path if expand is None else str(cached(path, ".tar", lambda to: _decompress(expand, path, to)))
-        )
+        plain = path
+        for magic, expand in _DECOMPRESSORS.items():
+            if start.startswith(magic):
+                plain = str(cached(path, ".tar", lambda to, expand=expand: _decompress(expand, path, to)))
         self._where: dict[str, tuple[int, int]] = {}  # name -> offset, bytes
-        folders: set[str] = set()
         try:
-            with tarfile.open(self._plain, "r:") as tar:
-                for member in tar:
-                    name = _normal(member.name)
-                    if member.isdir():
-                        folders.add(name)
-                    elif member.isreg() and not member.issparse():
-                        self._where[name] = (member.offset_data, member.size)
-                    elif member.islnk() and _normal(member.linkname) in self._where:
-                        self._where[name] = self._where[_normal(member.linkname)]
+            with tarfile.open(plain, "r:") as tar:
+                folders = self._find(tar)
                 end = tar.offset
         except (tarfile.TarError, EOFError) as error:
             raise UserError(f"{path}: the tar archive cannot be read ({error}); is it complete?") from error
-        self._file = open(self._plain, "rb")  # noqa: SIM115 - open as long as the archive
+        self._file = open(plain, "rb")  # noqa: SIM115 - open as long as the archive
         self._lock = threading.Lock()
         self._file.seek(end)
         if self._file.read(512) != bytes(512):  # tarfile takes a damaged header for the end of the archive
             self._file.close()
             raise UserError(f"{path}: the tar archive is damaged or cut short; is it complete?")
         self._settle(list(self._where), folders)
+
+    def _find(self, tar: tarfile.TarFile) -> set[str]:
+        """Fills in where each file's bytes are; returns the folders."""
+        folders: set[str] = set()
+        for member in tar:
+            name = _normal(member.name)
+            if member.isdir():
+                folders.add(name)
+            elif member.isreg() and not member.issparse():
+                self._where[name] = (member.offset_data, member.size)
+            elif member.islnk() and _normal(member.linkname) in self._where:
+                self._where[name] = self._where[_normal(member.linkname)]
+        return folders
 
     def read(self, name: str) -> bytes:
         offset, size = self._where[name]

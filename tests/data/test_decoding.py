@@ -161,12 +161,3 @@ def test_decoding_goes_on_after_a_fork(folder):
         finally:
             os._exit(1)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
-
-
-def test_one_line_where_decoding_takes_long(folder, monkeypatch, capsys):
-    """Off a terminal the bar is a single line on stderr, and nothing at all when it is quick."""
-    decode(folder)
-    assert capsys.readouterr().err == ""
-    monkeypatch.setattr(decoding, "_SECONDS_BEFORE_PROGRESS", 0)
-    decode(folder)
-    assert capsys.readouterr() == ("", "decoding 30 images\n")

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from stepwell.errors import UserError
+from stepwell.progress import counted
 
 FINGERPRINT_BYTES_UP_TO = 256 * 2**20  # content that a fingerprint covers in full
 _SAMPLED_BLOCKS, _BLOCK = 64, 2**20  # what it reads of larger content
@@ -302,7 +303,13 @@ def cached(source: str, suffix: str, write: Callable[[Path], None], part: str = 
 
 
 def _decompress(expand: Callable, path: str, to: Path) -> None:
-    with expand(path, "rb") as source, open(to, "wb") as target:
+    total, done = os.path.getsize(path), 0
+    with (
+        _open(path) as packed,
+        expand(packed) as source,
+        open(to, "wb") as target,
+        counted(f"unpacking {os.path.basename(path)}", total) as advance,
+    ):
         while True:
             try:
                 block = source.read(2**20)
@@ -311,6 +318,8 @@ def _decompress(expand: Callable, path: str, to: Path) -> None:
             if not block:
                 return
             target.write(block)
+            advance(packed.tell() - done)
+            done = packed.tell()
 
 
 def _open(path: str):

@@ -5,11 +5,9 @@ from __future__ import annotations
 import functools
 import io
 import os
-import sys
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -22,6 +20,7 @@ from torch import Tensor
 from stepwell.data.archive import Archive
 from stepwell.data.dataset import Inputs, TensorInputs
 from stepwell.errors import UserError
+from stepwell.progress import counted
 
 # Only formats that are plain pixels: PIL would hand others to helper programs (EPS to Ghostscript).
 FORMATS = ("JPEG", "PNG", "GIF", "BMP", "WEBP", "TIFF", "PPM")
@@ -29,7 +28,6 @@ Image.init()  # PIL otherwise loads the rarer formats only when it is asked to t
 MAX_PIXELS = 89_478_485  # PIL's own bound: 256 MiB as RGB
 PROBED = 64  # images whose headers say, before anything is decoded, what the folder holds
 _GREY = ("1", "L", "LA", "La", "I", "I;16", "I;16L", "I;16B", "I;16N")
-_SECONDS_BEFORE_PROGRESS = 2.0
 _CGROUP = Path("/sys/fs/cgroup")
 _CONTAINER_MEMORY = (  # limit and use in bytes: cgroup version 2, then 1, which says no limit as 2**63
     (_CGROUP / "memory.max", _CGROUP / "memory.current"),
@@ -207,7 +205,7 @@ def _probe(archive: Archive, names: list[str], size: int | None) -> Decoder:
 
 
 def _decoded(decoder: Decoder, names: list[str], workers: int) -> DecodedImages:
-    with _progress(len(names)) as advance:
+    with counted(f"decoding {len(names):,} images", len(names)) as advance:
         return DecodedImages(decoder.decode_all(names, workers, advance), names)
 
 
@@ -281,30 +279,3 @@ def free_memory() -> int:
         with suppress(OSError, ValueError):  # the other version's file, or "max": no limit
             free = min(free, int(limit.read_text()) - int(used.read_text()))
     return max(0, free)
-
-
-@contextmanager
-def _progress(total: int) -> Iterator[Callable[[int], None]]:
-    """Yields a function to call with the number of images done; silent in the first two seconds."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    begun, done, said, terminal = time.monotonic(), 0, False, sys.stderr.isatty()
-    columns = (TextColumn("decoding images"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    bar = Progress(*columns, console=Console(stderr=True), transient=True)
-    task = bar.add_task("", total=total)
-
-    def advance(count: int) -> None:
-        nonlocal done, said
-        done += count
-        if time.monotonic() - begun >= _SECONDS_BEFORE_PROGRESS:
-            if not said:
-                said = True
-                bar.start() if terminal else print(f"decoding {total} images", file=sys.stderr)
-            bar.update(task, completed=done)
-
-    try:
-        yield advance
-    finally:
-        if said and terminal:
-            bar.stop()

@@ -15,6 +15,7 @@ import numpy as np
 from stepwell.data.archive import cached, unreadable
 from stepwell.data.statistics import CHUNK_BYTES
 from stepwell.errors import UserError
+from stepwell.progress import counted
 
 MAP_BYTES_FROM = 256 * 2**20  # arrays at least this large stay on disk
 
@@ -119,19 +120,21 @@ def check_finite(path: str, name: str, array: np.ndarray) -> None:
         return
     count = max(1, CHUNK_BYTES // max(1, array[:1].nbytes))
     limit = float(np.finfo(np.float32).max)
-    for start in range(0, len(array), count):
-        chunk = np.asarray(array[start : start + count])
-        good = np.isfinite(chunk)
-        if chunk.dtype.itemsize > 4:
-            with np.errstate(invalid="ignore"):
-                good &= np.abs(chunk) <= limit
-        if not good.all():
-            row = int(np.flatnonzero(~good.reshape(len(chunk), -1).all(1))[0])
-            value = chunk[row][~good[row]].ravel()[0] if chunk.ndim > 1 else chunk[row]
-            raise UserError(
-                f"{path}: {name} holds {value} in row {start + row} (counted from 0); "
-                "replace it, or drop the row."
-            )
+    with counted(f"checking {name}", len(array)) as advance:
+        for start in range(0, len(array), count):
+            chunk = np.asarray(array[start : start + count])
+            good = np.isfinite(chunk)
+            if chunk.dtype.itemsize > 4:
+                with np.errstate(invalid="ignore"):
+                    good &= np.abs(chunk) <= limit
+            if not good.all():
+                row = int(np.flatnonzero(~good.reshape(len(chunk), -1).all(1))[0])
+                value = chunk[row][~good[row]].ravel()[0] if chunk.ndim > 1 else chunk[row]
+                raise UserError(
+                    f"{path}: {name} holds {value} in row {start + row} (counted from 0); "
+                    "replace it, or drop the row."
+                )
+            advance(len(chunk))
 
 
 def listed(members: Members) -> str:
@@ -201,7 +204,12 @@ def _offset(path: str, info: zipfile.ZipInfo) -> int:
 
 
 def _extract(path: str, info: zipfile.ZipInfo, to: Path) -> None:
-    with zipfile.ZipFile(path) as archive, archive.open(info) as source, open(to, "wb") as target:
+    with (
+        zipfile.ZipFile(path) as archive,
+        archive.open(info) as source,
+        open(to, "wb") as target,
+        counted(f"unpacking {info.filename}", info.file_size) as advance,
+    ):
         while True:
             try:
                 block = source.read(2**20)
@@ -210,3 +218,4 @@ def _extract(path: str, info: zipfile.ZipInfo, to: Path) -> None:
             if not block:
                 return
             target.write(block)
+            advance(len(block))

@@ -641,8 +641,9 @@ def test_a_process_of_its_own(place):
         _assert_one_sentence(process.returncode, out, err)
 
 
-def test_control_c_before_training(place, tmp_path):
-    """Ctrl-C before the first update, here in the import of a model: code 130, a sentence, no folder."""
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_stopped_before_training(number, place, tmp_path):
+    """Stopped before the first update, here in the import of a model: 130 or 143, a sentence, no folder."""
     Path("slowmodel.py").write_text(
         "import os, pathlib, time\npathlib.Path(os.environ['MARK']).touch()\ntime.sleep(60)\n"
     )
@@ -655,11 +656,11 @@ def test_control_c_before_training(place, tmp_path):
     try:
         while not mark.exists() and process.poll() is None:
             time.sleep(0.05)
-        process.send_signal(signal.SIGINT)
+        process.send_signal(number)
         out, err = process.communicate(timeout=30)
     finally:
         process.kill()
-    assert process.returncode == 130, err
+    assert process.returncode == 128 + number, err
     assert err.startswith("stepwell: stopped") and err.count("\n") == 1 and not out
     assert _content(place) == before
 

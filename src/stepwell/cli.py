@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import sys
 import textwrap
 from itertools import groupby
@@ -227,6 +228,7 @@ def recipe(
 def main() -> None:
     """Runs the command line. Exit codes: 2 a mistake the user can mend, 3 diverged, 130 and 143 stopped."""
     command = typer.main.get_command(app)
+    signal.signal(signal.SIGTERM, _terminate)
     try:
         # Not app(): that prints usage errors in its own form, and takes a closed pipe for a failure.
         with command.make_context("stepwell", sys.argv[1:] or ["--help"]) as context:
@@ -244,13 +246,28 @@ def main() -> None:
         # The reader (head, less) has left: nothing is wrong. Python must not complain at its end.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
+    except _Terminated:
+        _fail(_stopped(), 128 + signal.SIGTERM)
     except KeyboardInterrupt:
-        _fail("stopped at once; a run that had begun goes on with stepwell train --resume", 130)
+        _fail(_stopped(), 128 + signal.SIGINT)
     except Interrupted as error:
         _fail(str(error), 128 + error.signal)
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
         _fail(f"{where}{(error.strerror or str(error)).lower()}", 2)
+
+
+class _Terminated(KeyboardInterrupt):
+    """SIGTERM: like Ctrl-C it must let everything on the way out remove what is half written."""
+
+
+def _terminate(number: int, frame: object) -> None:
+    raise _Terminated
+
+
+def _stopped() -> str:
+    begun = "; a run that had begun goes on with stepwell train --resume" if "train" in sys.argv[1:2] else ""
+    return f"stopped at once{begun}"
 
 
 # What typer raises for wrong options and arguments; it exports only this one kind of it.

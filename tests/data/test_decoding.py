@@ -137,12 +137,13 @@ def test_more_than_memory_holds(folder, monkeypatch):
 )
 def test_a_containers_limit_bounds_the_free_memory(tmp_path, monkeypatch, version, limit, free):
     """What the limit leaves beside what is used, in both versions of cgroups; without one the machine's."""
-    files = [(tmp_path / "none", tmp_path / "none")] * 2
+    files = [(tmp_path / "none",) * 3] * 2
     monkeypatch.setattr(decoding, "_CONTAINER_MEMORY", files)
     assert 2**24 < decoding.free_memory() < 2**50
-    files[version] = (tmp_path / "limit", tmp_path / "used")
+    files[version] = (tmp_path / "limit", tmp_path / "used", tmp_path / "stat")
+    files[version][2].write_text("anon 800000\ninactive_file 200000\nactive_file 1\n")
     files[version][0].write_text(f"{limit}\n")
-    files[version][1].write_text("1000000\n")
+    files[version][1].write_text("1200000\n")
     found = decoding.free_memory()
     assert found > 2**24 if free is None else found == free
 

@@ -431,7 +431,7 @@ def test_an_edited_recipe_is_refused(tmp_path, monkeypatch):
     (folder / "recipe.yaml").write_text(text)
     train.resume(folder, quiet=True)
     (folder / "recipe.yaml").write_text(text.replace("relu", "tanh"))
-    with pytest.raises(UserError, match="section model"):
+    with pytest.raises(UserError, match=r"model\.activation was relu"):
         trained(folder)
 
 

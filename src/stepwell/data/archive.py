@@ -151,6 +151,8 @@ class Zip(Archive):
     def read(self, name: str) -> bytes:
         try:
             return self._file.read(self._members[name])  # ZipFile locks its file: safe from several threads
+        except NotImplementedError as error:
+            raise UserError(f"{self.path}: '{name}' cannot be unpacked ({error}); pack it anew.") from error
         except RuntimeError as error:  # how zipfile says that a password is needed
             raise UserError(f"{self.path}: '{name}' is encrypted; store it without a password.") from error
         except (OSError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError) as error:

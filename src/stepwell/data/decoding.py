@@ -30,8 +30,12 @@ PROBED = 64  # images whose headers say, before anything is decoded, what the fo
 _GREY = ("1", "L", "LA", "La", "I", "I;16", "I;16L", "I;16B", "I;16N")
 _CGROUP = Path("/sys/fs/cgroup")
 _CONTAINER_MEMORY = (  # limit and use in bytes: cgroup version 2, then 1, which says no limit as 2**63
-    (_CGROUP / "memory.max", _CGROUP / "memory.current"),
-    (_CGROUP / "memory/memory.limit_in_bytes", _CGROUP / "memory/memory.usage_in_bytes"),
+    (_CGROUP / "memory.max", _CGROUP / "memory.current", _CGROUP / "memory.stat"),
+    (
+        _CGROUP / "memory/memory.limit_in_bytes",
+        _CGROUP / "memory/memory.usage_in_bytes",
+        _CGROUP / "memory/memory.stat",
+    ),
 )
 
 Mode = Literal["L", "RGB"]
@@ -275,7 +279,11 @@ def free_memory() -> int:
         free = int(lines["MemAvailable"].split()[0]) * 1024
     except (OSError, KeyError):  # not Linux: half of what is built in
         free = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
-    for limit, used in _CONTAINER_MEMORY:
+    for limit, used, statistics in _CONTAINER_MEMORY:
         with suppress(OSError, ValueError):  # the other version's file, or "max": no limit
-            free = min(free, int(limit.read_text()) - int(used.read_text()))
+            left = int(limit.read_text()) - int(used.read_text())
+            # Files that were read count as used, and give way as soon as memory is asked for.
+            cached = dict(line.rsplit(maxsplit=1) for line in statistics.read_text().splitlines())
+            left += int(cached.get("total_inactive_file", cached.get("inactive_file", 0)))
+            free = min(free, left)
     return max(0, free)

@@ -48,7 +48,7 @@ def resolve(recipe: Recipe, data: DataSet) -> Recipe:
     epochs = training.epochs
     if epochs is None and training.updates is None and training.seconds is None:
         epochs = decided["epochs"] = min(max(math.ceil(UPDATES / epoch), EPOCHS[0]), EPOCHS[1])
-    if training.evaluate_every is None and evaluated:
+    if training.evaluate_every is None and training.seconds is None and evaluated:
         updates = training.updates or (epochs or 0) * epoch
         decided["evaluate_every"] = epoch * max(math.ceil(updates / (EVALUATIONS * epoch)), 1)
     training = training.model_copy(update=decided)

@@ -6,8 +6,6 @@ import base64
 import hashlib
 import html
 import json
-import os
-import tempfile
 from importlib import resources
 from pathlib import Path
 from string import Template
@@ -17,6 +15,7 @@ from stepwell.errors import UserError
 from stepwell.report import sections
 from stepwell.report.figure import Figure
 from stepwell.report.run_folder import RunFolder, read_run
+from stepwell.training import files
 
 
 def write_report(run: Path) -> Path:
@@ -28,18 +27,9 @@ def write_report(run: Path) -> Path:
     run = Path(run)
     text = page(read_run(run))
     target = run / "report.html"
-    temporary = None
     try:
-        with tempfile.NamedTemporaryFile(
-            "w", encoding="utf-8", dir=run, prefix=".report-", suffix=".html", delete=False
-        ) as file:
-            temporary = Path(file.name)
-            file.write(text)
-        temporary.chmod(0o644)  # temporary files are private; a report is to be shared
-        os.replace(temporary, target)
+        files.write_text(target, text)
     except OSError as error:
-        if temporary is not None:
-            temporary.unlink(missing_ok=True)
         raise UserError(
             f"{target} cannot be written ({error.strerror}): free the place or its permissions."
         ) from None

@@ -25,6 +25,12 @@ from stepwell.training.snapshot import Snapshot
 
 FORMAT = "1"
 
+# Where the data lies, and what leaves the numbers alone: may be changed in the recipe of a run.
+FREE_KEYS = {
+    *("data.name", "data.workers", "data.in_memory"),
+    *("training.device", "training.track", "training.keep_checkpoints"),
+}
+
 
 def save(folder: Path, run: Run, good: Snapshot, extra: dict[str, Any], keep: int) -> Path:
     """Writes the run's whole state; keeps the last `keep` checkpoints and the best weights.
@@ -39,7 +45,7 @@ def save(folder: Path, run: Run, good: Snapshot, extra: dict[str, Any], keep: in
         tensors |= {f"good.{name}": value for name, value in good.tensors.items()}
         tensors |= {f"good.random.{name}": value for name, value in good.random.items()}
     if run.pending:
-        tensors["pending"] = torch.stack([torch.stack(pair).float() for pair in run.pending])
+        tensors["pending"] = torch.stack([torch.stack(pair).double() for pair in run.pending])
     state = {
         "update": run.update,
         "steps": [engine.steps for engine in run.optimizer.engines()],
@@ -61,12 +67,24 @@ def save(folder: Path, run: Run, good: Snapshot, extra: dict[str, Any], keep: in
     save_best(folder, run)
     path = folder / f"update-{run.update:09d}.safetensors"
     write(path, tensors, state)
-    for old in sorted(folder.glob("update-*.safetensors"))[:-keep]:
+    every = sorted(folder.glob("update-*.safetensors"))
+    for old in every[:-keep]:
         old.unlink()
-    for old in folder.glob("best-*.safetensors"):
-        if old != best_file(folder, run.best.get("update", -1)):
+    best = list(folder.glob("best-*.safetensors"))
+    if len(best) > 1:  # an older checkpoint that is kept may name older weights, and needs them
+        named = {best_file(folder, _best_update(kept)) for kept in every[-keep:]}
+        for old in set(best) - named:
             old.unlink()
     return path
+
+
+def _best_update(path: Path) -> int:
+    """The update of the best weights that a checkpoint names; -1 where it names none or is damaged."""
+    try:
+        with safe_open(path, "pt") as file:
+            return json.loads(_about(file)["state"])["best"].get("update", -1)
+    except (SafetensorError, KeyError, ValueError, OSError):
+        return -1
 
 
 def forget_after(folder: Path, update: int) -> None:
@@ -113,7 +131,7 @@ def load(folder: Path, run: Run) -> Loaded | None:
         except UserError as error:
             notes.append(str(error))
             continue
-        if changed := _changed_keys(state["recipe"], run.recipe.model_dump()):
+        if changed := changed_keys(state["recipe"], run.recipe.model_dump()):
             raise UserError(
                 f"recipe.yaml has been changed since this run began ({changed[0]}): put it back, or start a "
                 "new run with the new values"
@@ -131,13 +149,12 @@ def load(folder: Path, run: Run) -> Loaded | None:
                 f"{path} does not fit the recipe beside it: put recipe.yaml back, or start a new run"
             ) from None
     if paths:
-        raise UserError(f"{notes[0]}; there is no other, so start a new run")
+        raise UserError(f"{'; '.join(notes)}; no other checkpoint is left, so start a new run")
     return None
 
 
-def _changed_keys(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
-    """What of a recipe is not as it was, but for where the data lies and what leaves the numbers alone."""
-    free = {"data.name", "data.workers", "training.device", "training.track", "training.keep_checkpoints"}
+def changed_keys(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
+    """What of a recipe is not as it was, but for FREE_KEYS."""
     found = []
     for section, values in json.loads(json.dumps(now)).items():
         old = before.get(section)
@@ -145,7 +162,7 @@ def _changed_keys(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
         for key, value in pairs:
             name = f"{section}.{key}".rstrip(".")
             was = old.get(key) if isinstance(old, dict) else old
-            if was != value and name not in free:
+            if was != value and name not in FREE_KEYS:
                 found.append(f"{name} was {was}")
     return found
 
@@ -189,7 +206,7 @@ def _below(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
 
 def write(path: Path, tensors: dict[str, Tensor], state: dict[str, Any]) -> str:
     """Writes tensors and JSON values into one file, at once or not at all; returns their digest."""
-    whole = {name: value.detach().cpu().clone().contiguous() for name, value in tensors.items()}
+    whole = {name: value.detach().to("cpu", copy=True).contiguous() for name, value in tensors.items()}
     text = json.dumps(state, allow_nan=False)
     # One entry: safetensors writes several in an order that differs from process to process.
     found = _digest(whole, text)

@@ -20,6 +20,7 @@ from stepwell.training.snapshot import Snapshot
 ROLL_BACKS = 3  # then the run stops
 RATE_CUT = 0.1  # what a roll-back multiplies the learning rate with
 CHECKPOINT_SECONDS = 30.0
+SHARE = 0.01  # of a budget in seconds, between evaluations
 
 
 class Conductor:
@@ -47,8 +48,8 @@ class Conductor:
         self.progress: Progress | None = None
         self._before: list[Tensor] = []  # weights before an update whose size is to be measured
         self._gradients: list[Tensor] = []
-        self._clock = time.monotonic()
-        self._clock_update = run.update
+        self._next_share = run.fraction + SHARE  # of a budget in seconds: then comes an evaluation
+        self._restart_clock()
         self._saved_at = time.monotonic()
         self._saved_update = run.update if loaded else -1
 
@@ -61,7 +62,7 @@ class Conductor:
 
     def interrupted(self) -> bool:
         training = self.run.recipe.training
-        if self.stop.signal is not None or (self.run.updates is None and self.run.finished):
+        if self.stop.signal is not None or self._share_is_due():
             return True
         if training.checkpoint_every is not None:
             return self.run.update % training.checkpoint_every == 0
@@ -69,12 +70,13 @@ class Conductor:
 
     def on_update_end(self, run: Run) -> bool:
         ended = run.finished
-        due = ended or run.update % run.recipe.training.log_every == 0 or run.update % run.evaluate_every == 0
+        evaluating = ended or run.update % run.evaluate_every == 0 or self._share_is_due()
+        due = evaluating or run.update % run.recipe.training.log_every == 0
         if not self._check(due):
             return False
         if due:
             self._log()
-            if ended or run.update % run.evaluate_every == 0:
+            if evaluating:
                 self.evaluate()
             self.good.take(run)
             if run.updates is None:
@@ -102,8 +104,8 @@ class Conductor:
         losses, norms = _columns(run.pending)
         finite = losses.isfinite() & norms.isfinite()
         if bool(finite.all()):
-            norms = torch.stack(_norms([p.detach() for p in run.parameters.values()]))
-            if not weights_too or bool(norms.isfinite().all()):
+            weights = [p.detach() for p in run.parameters.values()] if weights_too else []
+            if not weights or bool(torch.stack(_norms(weights)).isfinite().all()):
                 return True
             self._roll_back(run.update, "weights")
             return False
@@ -130,6 +132,7 @@ class Conductor:
         run.rolled_back_to = run.update
         run.pending.clear()
         self._before, self._gradients = [], []
+        self._restart_clock()
         run.rate_factor *= RATE_CUT
         rate = run.recipe.optimizer.lr * run.rate_factor
         message = (
@@ -164,28 +167,46 @@ class Conductor:
         self.latest["loss"] = row["loss"]
         run.pending.clear()
         self._write(row)
-        now = time.monotonic()
-        if now - self._clock >= 1.0 or run.finished:
-            done = run.update - self._clock_update
-            samples = done * run.batches.size / max(now - self._clock, 1e-9)
-            self.timing.write({"update": run.update, "seconds": run.seconds, "samples_per_second": samples})
-            self._clock, self._clock_update = now, run.update
+        training = time.monotonic() - self._clock
+        if training >= 1.0 or run.finished:
+            speed = (run.samples - self._clock_samples) / max(training, 1e-9)
+            self.timing.write({"update": run.update, "seconds": run.seconds, "samples_per_second": speed})
+            self._restart_clock()
+
+    def _restart_clock(self) -> None:
+        """Speed is measured from here on."""
+        self._clock, self._clock_samples = time.monotonic(), self.run.samples
+
+    def _share_is_due(self) -> bool:
+        """Whether a budget in seconds is spent, or so much of it that the run is to be evaluated."""
+        run = self.run
+        if run.updates is not None:
+            return False
+        return run.finished or (
+            run.recipe.training.evaluate_every is None and run.fraction >= self._next_share
+        )
 
     def evaluate(self) -> None:
         """Loss and metrics of the validation and the test part; the test part's are for the curve alone."""
         run, data = self.run, self.run.data
-        self.evaluated_at = run.update
+        began, self.evaluated_at = time.monotonic(), run.update
         for split, part in (("validation", data.validation), ("test", data.test)):
             found = evaluate.quick(run.network, run.sample_loss, part, run.device)
             if found:
                 self._write({"update": run.update, "epoch": run.epoch, "split": split, **found})
+            elif len(part):
+                message = f"the {split} loss after update {run.update} is not finite"
+                self._write({"update": run.update, "event": "not finite", "message": message})
             if split == "validation" and found:
                 self.latest["validation"] = found
                 if found["loss"] < run.best.get("loss", math.inf):
                     run.best = {"update": run.update, "loss": found["loss"]}
                     run.best_weights = {name: value.clone() for name, value in run.weights().items()}
-        # Evaluating is not training: its time must not lower the speed that is shown.
-        self._clock, self._clock_update = time.monotonic(), run.update
+        # Evaluating is not training: its time must not lower the speed that is shown, and is to be at
+        # most a fifth of a budget in seconds.
+        took = time.monotonic() - began
+        self._clock += took
+        self._next_share = run.fraction + max(SHARE, 4 * took / (run.recipe.training.seconds or 1.0))
 
     def save(self) -> None:
         """Writes a checkpoint, unless this very update has one."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -16,8 +17,9 @@ from stepwell.nn.network import Network
 from stepwell.progress import counted
 from stepwell.training import metrics
 
-BATCH = 512  # samples at a time; text and sequences: as many as make 2¹⁶ positions
-POSITIONS = 1 << 16
+# Samples at a time, so that evaluating takes less memory than training: fewer of long texts and sequences
+# (positions) and of large images (numbers).
+BATCH, POSITIONS, NUMBERS = 512, 1 << 16, 1 << 22
 QUICK_TEXT = 1 << 19  # characters of a part that an evaluation during training looks at
 
 
@@ -65,7 +67,7 @@ def decoded(network: Network, z: Tensor) -> Tensor:
 def slices(count: int, shape: tuple[int, ...], kind: str) -> Iterator[Tensor]:
     """Numbers 0 … count−1 in batches of a size that fits memory."""
     length = shape[0] if kind in ("text", "sequence") else 1
-    size = max(1, min(BATCH, POSITIONS // length))
+    size = max(1, min(BATCH, POSITIONS // length, NUMBERS // math.prod(shape)))
     return iter(torch.arange(count).split(size)) if count else iter(())
 
 

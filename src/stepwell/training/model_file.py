@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +23,7 @@ class Trained:
     """A trained network and what its inputs and outputs mean."""
 
     network: Network
+    fingerprint: str  # of the data it was trained on
     preparation: dict[str, Any]
     input_shape: tuple[int, ...]
     classes: list[str]
@@ -35,7 +35,8 @@ class Trained:
 def save(path: Path, weights: dict[str, Tensor], data: DataSet, recipe: Recipe) -> str:
     """Writes the weights with all that `load` and `read_new` need to know of the data; returns the digest."""
     about = {
-        "model": recipe.model.model_dump(),
+        "recipe": _meaning(recipe),
+        "fingerprint": data.fingerprint,
         "preparation": data.preparation,
         "input_shape": list(data.input_shape),
         "outputs": data.outputs,
@@ -45,6 +46,15 @@ def save(path: Path, weights: dict[str, Tensor], data: DataSet, recipe: Recipe) 
         "task": data.task,
     }
     return checkpoint.write(path, weights, about)
+
+
+def _meaning(recipe: Recipe) -> dict[str, dict[str, Any]]:
+    """The part of a recipe that says what a model is and on which rows it is tested."""
+    every = recipe.model_dump(include={"data", "model", "loss"})
+    return {
+        section: {key: value for key, value in keys.items() if f"{section}.{key}" not in checkpoint.FREE_KEYS}
+        for section, keys in every.items()
+    }
 
 
 def load(path: Path, recipe: Recipe, digest: str | None = None) -> Trained:
@@ -60,10 +70,10 @@ def load(path: Path, recipe: Recipe, digest: str | None = None) -> Trained:
         raise UserError(f"{path} is not the model that result.json tells of: put the run's own back")
     if "input_shape" not in about:
         raise UserError(f"{path} is not the model of a run: put the run's own model.safetensors back")
-    if about["model"] != json.loads(json.dumps(recipe.model.model_dump())):
+    if changed := checkpoint.changed_keys(about["recipe"], _meaning(recipe)):
         raise UserError(
-            f"the section model of {path.parent / 'recipe.yaml'} is not that of model.safetensors: put the "
-            "one back that has been changed"
+            f"{path.parent / 'recipe.yaml'} is not the one that {path.name} was trained with ({changed[0]}): "
+            "put the one back that has been changed"
         )
     shape = tuple(about["input_shape"])
     with torch.random.fork_rng(devices=[]):
@@ -76,6 +86,5 @@ def load(path: Path, recipe: Recipe, digest: str | None = None) -> Trained:
     except RuntimeError:
         raise UserError(f"{path} does not fit the recipe beside it: its weights have other shapes") from None
     network.eval()
-    return Trained(
-        network, about["preparation"], shape, about["classes"], about["targets"], about["kind"], about["task"]
-    )
+    told = {key: about[key] for key in ("fingerprint", "preparation", "classes", "targets", "kind", "task")}
+    return Trained(network, input_shape=shape, **told)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -174,7 +173,7 @@ def evaluate_file(run: str | Path, file: str | Path | None) -> dict[str, Any]:
     recipe = folder.recipe()
     if file is None:
         data = sources.load(recipe.data)
-        if json.loads(json.dumps(data.preparation)) != model.preparation:
+        if data.fingerprint != model.fingerprint:
             raise UserError(
                 f"{data.name} has changed since this run was trained: put the data back, or name a file"
             )

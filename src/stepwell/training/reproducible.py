@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,6 +11,8 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+
+from stepwell.data import counter
 
 
 def random_state(device: torch.device) -> dict[str, Tensor]:
@@ -39,7 +42,11 @@ def restore_random_state(state: dict[str, Tensor], device: torch.device) -> None
 
 @contextmanager
 def own_randomness(seed: int, device: torch.device) -> Iterator[None]:
-    """Seeds Python's and NumPy's generators for users' modules, and gives all of them back as they were."""
+    """Seeds Python's and NumPy's generators for users' modules, and gives all of them back as they were.
+
+    seed: the recipe's.
+    """
+    seed = counter.key(seed, 3)
     ours, numpys = random.getstate(), np.random.get_state()
     with torch.random.fork_rng([device] if device.type == "cuda" else []):
         random.seed(seed)
@@ -49,6 +56,19 @@ def own_randomness(seed: int, device: torch.device) -> Iterator[None]:
         finally:
             random.setstate(ours)
             np.random.set_state(numpys)
+
+
+def products_repeat(device: torch.device) -> bool:
+    """Asks cuBLAS for products that repeat; False where it is too late, or the user has other wishes.
+
+    torch and cuBLAS look at this variable once, when they are first used in a process.
+    """
+    if device.type != "cuda":
+        return True
+    name = "CUBLAS_WORKSPACE_CONFIG"
+    if name not in os.environ and not torch.cuda.is_initialized():
+        os.environ[name] = ":4096:8"
+    return os.environ.get(name) in (":4096:8", ":16:8")
 
 
 @contextmanager

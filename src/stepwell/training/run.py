@@ -36,11 +36,11 @@ class Run:
         torch.manual_seed(counter.key(recipe.seed, 0))
         body = registry.build(recipe.model, data.input_shape, data.outputs, data.kind)
         self.network = Network.of(body, data).to(self.device)
-        if isinstance(recipe.model, UserModel):
-            self._try_user_model()
         self.parameters = {n: p for n, p in self.network.named_parameters() if p.requires_grad}
         if not self.parameters:
             raise UserError(f"model.name={recipe.model.name} has no weights to train")
+        if isinstance(recipe.model, UserModel):
+            self._try_user_model()
         pack(self.parameters.values())
         for module in self.network.modules():
             if isinstance(module, nn.RNNBase):
@@ -85,8 +85,7 @@ class Run:
         wanted = (len(x), *(data.input_shape if data.kind == "text" else ()), data.outputs)
         self.network.eval()
         try:
-            with torch.no_grad():
-                found = self.network(x.to(self.device))
+            found = self.network(x.to(self.device))
         except Exception as error:
             reason = (str(error).strip().splitlines() or [""])[0]
             raise UserError(
@@ -97,6 +96,8 @@ class Run:
             raise UserError(
                 f"model {name}: for {len(x)} samples it must return a tensor of shape {wanted}, not {got}"
             )
+        if not found.requires_grad:
+            raise UserError(f"model {name}: its output depends on no weight, so there is nothing to learn")
 
     def _prepare_batches(self) -> None:
         training, data = self.recipe.training, self.data
@@ -105,7 +106,7 @@ class Run:
             self.updates: int | None = training.epochs * self.updates_per_epoch
         else:
             self.updates = training.updates  # None: a budget in seconds
-        # None: there is nothing to evaluate on.
+        # None: there is nothing to evaluate on, or the clock decides (see `Conductor`).
         self.evaluate_every = training.evaluate_every or training.log_every
         # A budget in seconds has no last update: its schedule counts in thousandths of the budget.
         self.schedule = schedules.build(self.recipe.schedule, self.recipe.optimizer.lr, self.updates or 1000)
@@ -155,6 +156,13 @@ class Run:
     @property
     def epoch(self) -> float:
         return self.update / self.updates_per_epoch
+
+    @property
+    def samples(self) -> int:
+        """How many samples the updates so far have seen."""
+        epochs, place = divmod(self.update, self.updates_per_epoch)
+        each = min(len(self.data.train), self.updates_per_epoch * self.batches.size)
+        return epochs * each + min(place * self.batches.size, each)
 
     @property
     def seconds(self) -> float:

@@ -112,10 +112,16 @@ class RunFolder:
         self._lock = os.open(self._lock_file, os.O_RDWR | os.O_CREAT, 0o644)
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+        except BlockingIOError:
             self.close()
             raise UserError(
                 f"another process is training in {self.path}: wait for it, or choose another --out"
+            ) from None
+        except OSError as error:
+            self.close()
+            raise UserError(
+                f"{self._lock_file} cannot be locked ({(error.strerror or str(error)).lower()}): "
+                "choose an --out on a disk of this machine"
             ) from None
 
 

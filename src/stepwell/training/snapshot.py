@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from stepwell.training.reproducible import random_state, restore_random_state
+from stepwell.training.reproducible import own_randomness, random_state, restore_random_state
 from stepwell.training.run import Run
 
 
@@ -38,8 +38,9 @@ class Snapshot:
 
     def become_start(self, run: Run) -> None:
         """Overwrites this copy with the state before the first update, built anew from the recipe."""
-        fresh = Run(run.recipe, run.data)
-        self.take(fresh)
+        with own_randomness(run.recipe.seed, run.device):
+            fresh = Run(run.recipe, run.data)
+            self.take(fresh)
         fresh.batches.close()
 
     def restore(self, run: Run) -> None:

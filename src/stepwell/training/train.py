@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import shlex
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import torch
-
-from stepwell.data import counter, sources
+from stepwell.data import sources
 from stepwell.errors import UserError
 from stepwell.nn.configs import UserModel
 from stepwell.progress import Progress, quietly
@@ -21,7 +18,7 @@ from stepwell.training.conductor import Conductor
 from stepwell.training.environment import environment
 from stepwell.training.finish import finish
 from stepwell.training.loop import fit
-from stepwell.training.reproducible import own_randomness, same_arithmetic
+from stepwell.training.reproducible import own_randomness, products_repeat, same_arithmetic
 from stepwell.training.run import Run
 from stepwell.training.run_folder import RunFolder
 from stepwell.training.signals import stop_on_signals
@@ -94,7 +91,7 @@ def _conduct(
     quiet: bool,
 ) -> dict[str, Any]:
     """Trains to the end of the budget and writes what a finished run has."""
-    warn = isinstance(run.recipe.model, UserModel)
+    warn = isinstance(run.recipe.model, UserModel) or not products_repeat(run.device)
     with (
         quietly(quiet),
         _disk_in_words(folder),
@@ -154,11 +151,10 @@ def _alone(recipe: Recipe) -> Iterator[None]:
 
     torch reports that by a RuntimeError, which only its text tells from others.
     """
-    device = torch.device(recipe.training.device)
-    if device.type == "cuda":  # read when cuBLAS starts; without it some of its products differ each time
-        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    device = choose_device(recipe.training.device)
+    products_repeat(device)  # before the device is used
     try:
-        with own_randomness(counter.key(recipe.seed, 3), device):
+        with own_randomness(recipe.seed, device):
             yield
     except (MemoryError, RuntimeError) as error:
         text = str(error).lower()

@@ -211,7 +211,7 @@ def digest(run: Path) -> dict[str, str]:
     for name, value in sorted(tensors.items()):
         content.update(name.encode() + value.reshape(-1).view(torch.uint8).numpy().tobytes())
     found["checkpoint's tensors"] = content.hexdigest()
-    clock = {"seconds", "sizes", "progress"}  # timing.jsonl and what it makes the checkpoint say
+    clock = {"seconds", "lines", "progress"}  # timing.jsonl and what it makes the checkpoint say
     found |= {f"checkpoint's {key}": json.dumps(value) for key, value in state.items() if key not in clock}
     return found
 

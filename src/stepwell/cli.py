@@ -92,7 +92,7 @@ def evaluate(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Measure a trained model on data with targets, with 95 % intervals."""
+    """Measure a trained model on data with targets."""
     from stepwell.progress import quietly
     from stepwell.training.predict import evaluate_file
 
@@ -174,7 +174,7 @@ def export(
     ],
     as_json: Json = False,
 ) -> None:
-    """Write a trained model for other programs, and check that it gives the same numbers there."""
+    """Write a trained model for other programs, and check it there."""
     from stepwell.training.export import export as write
     from stepwell.training.export import in_words
     from stepwell.training.predict import trained
@@ -299,13 +299,14 @@ def _fail(sentence: str, code: int) -> None:
 
 def _recipe_words(words: list[str] | None) -> tuple[str | None, dict[str, Any]]:
     """A recipe file, if the first word is none of key=value, and the changes."""
+    from stepwell.data.sources import BUNDLED
     from stepwell.recipe import parse_changes
 
     words = list(words or [])
     path = words.pop(0) if words and "=" not in words[0] else None
     if path is not None and Path(path).suffix.lower() not in (".yaml", ".yml"):
-        known = path in ("digits", "iris", "wine", "breast_cancer", "diabetes") or Path(path).exists()
-        hint = f"data={path} trains on it" if known else "give for instance optimizer.lr=0.01"
+        known = path in BUNDLED or Path(path).exists()
+        hint = f"data={path} trains on it" if known else "give for instance optimizer.lr=0.01 (no blanks)"
         raise UserError(f"'{path}' is neither a recipe file (.yaml) nor key=value: {hint}")
     return path, parse_changes(words)
 
@@ -350,7 +351,7 @@ def _print_result(result: dict[str, Any]) -> None:
 
 
 def _counted(count: float, noun: str) -> str:
-    shown = f"{count:,}" if isinstance(count, int) else f"{count:.3g}"
+    shown = f"{count:,.0f}" if isinstance(count, int) or count >= 100 else f"{count:.3g}"
     return f"{shown} {noun}{'' if count == 1 else 's'}"
 
 

@@ -66,7 +66,7 @@ def digest(folder: Path) -> dict[str, str]:
             )
         ).hexdigest()
     )
-    clock = {"seconds", "sizes", "progress"}
+    clock = {"seconds", "lines", "progress"}
     found["state"] = json.dumps({k: v for k, v in state.items() if k not in clock})
     return found
 
@@ -504,3 +504,135 @@ def test_arithmetic_does_not_vary_and_is_given_back():
     with pytest.warns(UserWarning, match="deterministic"), same_arithmetic(one_thread=False, warn=True):
         torch.ones(4).put_(torch.tensor([0, 0]), torch.ones(2))
     assert state() == before
+
+
+def test_each_kept_checkpoint_keeps_its_best_weights(tmp_path, monkeypatch):
+    """The oldest of three checkpoints can still be gone on with after the best weights have moved on."""
+    recipe = {**SMALL, "training.checkpoint_every": 13, "training.evaluate_every": 13}
+    recipe["training.keep_checkpoints"] = 3
+    train.train(None, recipe, str(tmp_path / "whole"), quiet=True)
+    with monkeypatch.context() as patch:
+        interrupt_at(patch, [79])
+        with pytest.raises(Interrupted):
+            train.train(None, recipe, str(tmp_path / "run"), quiet=True)
+    older, *newer = sorted((tmp_path / "run/checkpoints").glob("update-*"))
+    for path in newer:
+        assert checkpoint.read(older)[1]["best"] != checkpoint.read(path)[1]["best"]
+        path.write_bytes(path.read_bytes()[:100])
+    train.resume(tmp_path / "run", quiet=True)
+    assert digest(tmp_path / "run") == digest(tmp_path / "whole")
+    named = {f"best-{checkpoint.read(p)[1]['best']['update']:09d}" for p in older.parent.glob("update-*")}
+    assert {path.stem for path in older.parent.glob("best-*")} == named
+
+
+def test_losses_in_float64_survive(tmp_path, monkeypatch):
+    """A model that answers in float64 has losses in float64; those waiting for their line keep every bit."""
+    (tmp_path / "exact.py").write_text(
+        "from torch import nn\n"
+        "class Exact(nn.Linear):\n"
+        "    def forward(self, x):\n"
+        "        return super().forward(x.flatten(1).double())\n"
+        "def make(shape, outputs):\n"
+        "    return Exact(64, outputs).double()\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    recipe = {**SMALL, "model": "exact:make"}
+    train.train(None, recipe, "whole", quiet=True)
+    train_with_interruptions(recipe, "parts", monkeypatch, [5, 23])
+    assert digest(tmp_path / "parts") == digest(tmp_path / "whole")
+
+
+def test_metrics_that_were_changed_are_noticed(tmp_path, monkeypatch):
+    """Other bytes of the same number in metrics.jsonl are no more accepted than fewer of them."""
+    train_until(tmp_path / "run", monkeypatch, 15)
+    lines = tmp_path / "run/metrics.jsonl"
+    before = lines.read_bytes()
+    lines.write_bytes(before.replace(b"train", b"trein", 1))
+    with pytest.raises(UserError, match=r"metrics.jsonl has been changed since its checkpoint"):
+        train.resume(tmp_path / "run", quiet=True)
+    lines.write_bytes(before[:-9])
+    with pytest.raises(UserError, match=r"metrics.jsonl has lost lines since its checkpoint"):
+        train.resume(tmp_path / "run", quiet=True)
+    lines.write_bytes(before + b"{}\n")  # written after the checkpoint: cut off
+    train.resume(tmp_path / "run", quiet=True)
+
+
+@pytest.mark.parametrize("damage", ["cut", "gone", "another"])
+def test_a_finished_runs_model_is_written_anew(damage, tmp_path):
+    """A lost, cut or foreign model of a finished run comes back from its checkpoint, bit for bit."""
+    train.train(None, SMALL, str(tmp_path / "run"), quiet=True)
+    model = tmp_path / "run/model.safetensors"
+    before = model.read_bytes()
+    if damage == "gone":
+        model.unlink()
+    elif damage == "cut":
+        model.write_bytes(before[:500])
+    else:
+        train.train(None, {**SMALL, "seed": 1}, str(tmp_path / "other"), quiet=True)
+        model.write_bytes((tmp_path / "other/model.safetensors").read_bytes())
+    with pytest.raises(UserError, match=r"--resume"):
+        trained(tmp_path / "run")
+    _, was_finished = train.resume(tmp_path / "run", quiet=True)
+    assert not was_finished and model.read_bytes() == before
+
+
+@pytest.mark.parametrize("result", ['{"status": "finished"}', "[]", '{"status": "finished", "data": 4}'])
+def test_a_damaged_result_is_refused(result, tmp_path, monkeypatch):
+    """result.json that is JSON but not a result gets a sentence, from resume and evaluate alike."""
+    train_until(tmp_path / "run", monkeypatch, 5)
+    (tmp_path / "run/result.json").write_text(result)
+    for act in (train.resume, trained):
+        with pytest.raises(UserError, match=r"result.json is damaged: remove it"):
+            act(tmp_path / "run")
+
+
+def test_the_device_may_be_left_to_the_machine(tmp_path, monkeypatch):
+    """recipe.yaml edited to device: auto goes on where auto leads."""
+    train.train(None, SMALL, str(tmp_path / "whole"), quiet=True)
+    train_until(tmp_path / "run", monkeypatch, 5)
+    recipe = tmp_path / "run/recipe.yaml"
+    recipe.write_text(recipe.read_text().replace("device: cpu", "device: auto"))
+    train.resume(tmp_path / "run", quiet=True)
+    assert (tmp_path / "run/metrics.jsonl").read_bytes() == (tmp_path / "whole/metrics.jsonl").read_bytes()
+
+
+def test_the_callers_settings_change_nothing(tmp_path):
+    """Under no_grad, inference mode or float64 as default a run is the same, and the settings stay."""
+    train.train(None, SMALL, str(tmp_path / "plain"), quiet=True)
+    for number, setting in enumerate((torch.no_grad(), torch.inference_mode())):
+        with setting:
+            train.train(None, SMALL, str(tmp_path / str(number)), quiet=True)
+            assert not torch.is_grad_enabled()
+    torch.set_default_dtype(torch.float64)
+    try:
+        train.train(None, SMALL, str(tmp_path / "2"), quiet=True)
+        assert torch.get_default_dtype() == torch.float64
+    finally:
+        torch.set_default_dtype(torch.float32)
+    for number in range(3):
+        assert digest(tmp_path / str(number)) == digest(tmp_path / "plain")
+
+
+def test_back_to_the_start_is_the_start_for_every_generator(tmp_path, monkeypatch):
+    """A roll-back to the start restores Python's and NumPy's generators, wherever the run was stopped."""
+    (tmp_path / "wild.py").write_text(
+        "import random, numpy, torch\n"
+        "class Wild(torch.nn.Linear):\n"
+        "    def forward(self, x):\n"
+        "        noise = random.random() + float(numpy.random.random()) if self.training else 1.0\n"
+        "        return super().forward(x.flatten(1) * (1 + 1e-3 * noise))\n"
+        "def make(shape, outputs):\n"
+        "    return Wild(64, outputs)\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    recipe = {**SMALL, "model": "wild:make", "loss": "mse", "optimizer": "sgd", "data": "digits"}
+    recipe |= {"optimizer.lr": 3e37, "schedule": "constant"}
+    with pytest.raises(Diverged):
+        train.train(None, recipe, "whole", quiet=True)
+    with monkeypatch.context() as patch:
+        interrupt_at(patch, [1])
+        with pytest.raises(Interrupted):
+            train.train(None, recipe, "parts", quiet=True)
+    with pytest.raises(Diverged):
+        train.resume("parts", quiet=True)
+    assert (tmp_path / "parts/metrics.jsonl").read_bytes() == (tmp_path / "whole/metrics.jsonl").read_bytes()

@@ -47,7 +47,9 @@ def unknown_key(key: str) -> str:
     known = all_keys()
     last = {name.rpartition(".")[2]: name for name in reversed(known)}
     tail = key.rpartition(".")[2]
-    near = difflib.get_close_matches(key, [*known, *CHOICES, *PLAIN], 1, 0.75)
+    near = (
+        [last[tail]] if tail in last else difflib.get_close_matches(key, [*known, *CHOICES, *PLAIN], 1, 0.75)
+    )
     near = near or [last[m] for m in difflib.get_close_matches(tail, list(last), 1, 0.75)]
     near = near or difflib.get_close_matches(key, known, 1)
     hint = f"did you mean {near[0]}?" if near else "`stepwell recipe` lists every key"

@@ -9,6 +9,7 @@ from typing import Any, Literal
 from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
+from stepwell.data.sources import BUNDLED
 from stepwell.nn.configs import UserModel
 from stepwell.recipe.schema import CHOICES, DEFAULT_NAMES, PLAIN, Recipe
 
@@ -54,7 +55,7 @@ def _rows_of(section: str, kinds: dict[str, type[BaseModel]]) -> list[dict[str, 
 
 def _choice(section: str, names: list[str]) -> dict[str, Any]:
     helps = {
-        "data": "a bundled set (digits, iris, wine, breast_cancer, diabetes), a file or a folder",
+        "data": f"a bundled set ({', '.join(BUNDLED)}), a file or a folder",
         "model": "what is trained (default: mlp; image folders: cnn; text: transformer)",
         "loss": "what is minimized (default: numbers mse, else cross-entropy)",
         "optimizer": "update rule",

@@ -72,7 +72,8 @@ def parse_changes(words: Iterable[str]) -> dict[str, Any]:
         key, equals, text = word.partition("=")
         if not equals or not key:
             raise UserError(
-                f"'{word}' is neither a recipe file nor key=value: give for instance optimizer.lr=0.01"
+                f"'{word}' is neither a recipe file nor key=value: give for instance optimizer.lr=0.01 "
+                "(no blanks)"
             )
         if key in changes:
             raise UserError(f"{key} is given twice: keep one")

@@ -39,9 +39,9 @@ class Conductor:
         tracking: list[trackers.Tracker],
     ) -> None:
         self.run, self.folder, self.stop, self.tracking = run, folder, stop, tracking
-        sizes = loaded.state["sizes"] if loaded else [0, 0]
-        self.metrics = Lines(folder.metrics_file, sizes[0], needed=True)
-        self.timing = Lines(folder.timing_file, sizes[1], needed=False)
+        metrics, timing = loaded.state["lines"] if loaded else ((0, None), (0, None))
+        self.metrics = Lines(folder.metrics_file, metrics[0], metrics[1])
+        self.timing = Lines(folder.timing_file, timing[0])  # that is no part of the promise
         self.good = loaded.good if loaded else Snapshot.of(run)
         self.evaluated_at = loaded.state["evaluated_at"] if loaded else 0
         self.latest = dict(loaded.state["latest"]) if loaded else {}  # newest metrics, for the bar
@@ -213,7 +213,7 @@ class Conductor:
         run = self.run
         if self._saved_update != run.update:
             extra = {
-                "sizes": [self.metrics.sync(), self.timing.sync()],
+                "lines": [self.metrics.sync(), self.timing.sync()],
                 "evaluated_at": self.evaluated_at,
                 "latest": self.latest,
             }

@@ -62,12 +62,18 @@ def load(path: Path, recipe: Recipe, digest: str | None = None) -> Trained:
 
     digest: what the run's result says of the file; UserError where it is another run's.
     """
+    command = f"stepwell train --resume {shlex.quote(str(path.parent))}"
     if not path.exists():
-        command = f"stepwell train --resume {shlex.quote(str(path.parent))}"
         raise UserError(f"{path.parent} has no model yet: finish it with {command}")
-    tensors, about = checkpoint.read(path)
+    try:
+        tensors, about = checkpoint.read(path)
+    except UserError as error:
+        raise UserError(f"{error}; {command} writes it anew") from None
     if digest is not None and checkpoint.digest(path) != digest:
-        raise UserError(f"{path} is not the model that result.json tells of: put the run's own back")
+        raise UserError(
+            f"{path} is not the model that result.json tells of: put the run's own back, "
+            f"or write it anew with {command}"
+        )
     if "input_shape" not in about:
         raise UserError(f"{path} is not the model of a run: put the run's own model.safetensors back")
     if changed := checkpoint.changed_keys(about["recipe"], _meaning(recipe)):

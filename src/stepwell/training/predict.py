@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from stepwell.data import sources
+from stepwell.data.archive import file_fingerprint
 from stepwell.data.dataset import Inputs, NewData, Part
 from stepwell.data.tablefile import batch_rows
 from stepwell.data.text import decode
@@ -183,7 +184,12 @@ def evaluate_file(run: str | Path, file: str | Path | None) -> dict[str, Any]:
         if new.targets is None:
             raise UserError(f"{file}: it has no targets to compare with")
         part = Part(new.inputs, new.targets, torch.arange(len(new.inputs)))
-        notes = new.notes
+        notes = list(new.notes)
+        if Path(file).is_file() and file_fingerprint(str(file)) == model.fingerprint:
+            notes.append(
+                f"{file} is what this run learnt from, so most of its rows are no test; without a file "
+                "the run's own test part is measured"
+            )
     if not len(part):
         raise UserError("there is nothing to evaluate on: the test part is empty; name a file")
     loss = losses.build(recipe.loss, model.task)

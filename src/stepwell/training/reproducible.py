@@ -41,6 +41,22 @@ def restore_random_state(state: dict[str, Tensor], device: torch.device) -> None
 
 
 @contextmanager
+def undisturbed() -> Iterator[None]:
+    """torch as it is by itself whatever the caller has set (gradients, float32), and the caller's as it was.
+
+    Python's random numbers too: libraries draw from them when they are imported.
+    """
+    kind, ours = torch.get_default_dtype(), random.getstate()
+    try:
+        with torch.inference_mode(False), torch.enable_grad():
+            torch.set_default_dtype(torch.float32)
+            yield
+    finally:
+        torch.set_default_dtype(kind)
+        random.setstate(ours)
+
+
+@contextmanager
 def own_randomness(seed: int, device: torch.device) -> Iterator[None]:
     """Seeds Python's and NumPy's generators for users' modules, and gives all of them back as they were.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import json
 import os
 import shlex
@@ -14,6 +15,12 @@ from typing import Any
 from stepwell.errors import UserError
 from stepwell.recipe import Recipe, read_recipe, write_yaml
 from stepwell.training import files
+
+# What result.json must have for a run to count as finished.
+RESULT: dict[str, type] = {
+    **{"status": str, "task": str, "updates": int, "seconds": float, "parameters": int},
+    **{"data": dict, "weights": dict, "validation": dict, "test": dict},
+}
 
 
 class RunFolder:
@@ -97,7 +104,7 @@ class RunFolder:
             return None
         except ValueError:
             result = None
-        if not isinstance(result, dict) or result.get("status") != "finished":
+        if not isinstance(result, dict) or any(type(result.get(k)) is not kind for k, kind in RESULT.items()):
             again = f"stepwell train --resume {shlex.quote(str(self.path))}"
             raise UserError(f"{self.result_file} is damaged: remove it and go on with {again}")
         return result
@@ -155,24 +162,32 @@ def existing(path: str | Path) -> RunFolder:
 class Lines:
     """A file of JSON lines that can be cut back to where a checkpoint saw it."""
 
-    def __init__(self, path: Path, size: int, needed: bool) -> None:
-        present = path.stat().st_size if path.exists() else 0
-        if needed and present < size:
-            raise UserError(f"{path} has lost lines since its checkpoint: put it back, or start a new run")
-        size = min(size, present)
-        self._file = open(path, "ab")  # noqa: SIM115 - open as long as the run
-        self._file.truncate(size)
+    def __init__(self, path: Path, size: int, digest: str | None = None) -> None:
+        """size, digest: what `sync` returned; UserError where the lines up to there are not those any more.
+
+        Without a digest, lines that are lost are no matter.
+        """
+        self._file = open(path, "a+b")  # noqa: SIM115 - open as long as the run
+        self._file.seek(0)
+        before = self._file.read(size)
+        self._digest = hashlib.blake2b(before, digest_size=16)
+        if digest is not None and self._digest.hexdigest() != digest:
+            self._file.close()
+            what = "has lost lines" if len(before) < size else "has been changed"
+            raise UserError(f"{path} {what} since its checkpoint: put it back, or start a new run")
+        self._file.truncate(len(before))
         self._file.seek(0, os.SEEK_END)
 
     def write(self, row: dict[str, Any]) -> None:
-        text = json.dumps(row, ensure_ascii=False, allow_nan=False)
-        self._file.write(text.encode() + b"\n")
+        line = json.dumps(row, ensure_ascii=False, allow_nan=False).encode() + b"\n"
+        self._digest.update(line)
+        self._file.write(line)
         self._file.flush()
 
-    def sync(self) -> int:
-        """Waits until all lines are on disk; returns the size of the file in bytes."""
+    def sync(self) -> tuple[int, str]:
+        """Waits until all lines are on disk; returns the size of the file in bytes, and a digest of it."""
         os.fsync(self._file.fileno())
-        return self._file.tell()
+        return self._file.tell(), self._digest.hexdigest()
 
     def close(self) -> None:
         self._file.close()

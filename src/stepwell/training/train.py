@@ -18,12 +18,13 @@ from stepwell.training.conductor import Conductor
 from stepwell.training.environment import environment
 from stepwell.training.finish import finish
 from stepwell.training.loop import fit
-from stepwell.training.reproducible import own_randomness, products_repeat, same_arithmetic
+from stepwell.training.reproducible import own_randomness, products_repeat, same_arithmetic, undisturbed
 from stepwell.training.run import Run
 from stepwell.training.run_folder import RunFolder
 from stepwell.training.signals import stop_on_signals
 
 
+@undisturbed()
 def train(
     recipe: str | Path | Recipe | None = None,
     changes: Mapping[str, Any] | None = None,
@@ -60,6 +61,7 @@ def train(
             folder.close()
 
 
+@undisturbed()
 def resume(path: str | Path, quiet: bool = False) -> tuple[dict[str, Any], bool]:
     """Goes on with an interrupted run to its end; returns the result, and whether it was finished before.
 
@@ -68,7 +70,7 @@ def resume(path: str | Path, quiet: bool = False) -> tuple[dict[str, Any], bool]
     folder = RunFolder.open(path)
     try:
         result = folder.result()
-        if result is not None and folder.model_file.exists():
+        if result is not None and _is_whole(folder.model_file, result):
             return result, True
         recipe = folder.recipe()
         _require_device(recipe, folder)
@@ -126,6 +128,15 @@ def _disk_in_words(folder: RunFolder) -> Iterator[None]:
             f"{folder.path if ours else error.filename}: {what}; mend this and go on with "
             f"stepwell train --resume {shlex.quote(str(folder.path))}"
         ) from error
+
+
+def _is_whole(model: Path, result: dict[str, Any]) -> bool:
+    """Whether a finished run's model is there and undamaged; otherwise it is written anew."""
+    try:
+        checkpoint.read(model)
+        return checkpoint.digest(model) == result["weights"]["digest"]
+    except UserError:
+        return False
 
 
 def _require_device(recipe: Recipe, folder: RunFolder) -> None:

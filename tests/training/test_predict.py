@@ -244,3 +244,30 @@ def test_notes_go_to_stderr_or_into_the_json(people, tmp_path, monkeypatch, caps
                 assert known or told in answer["notes"][0]
             else:
                 assert not err if known else err.startswith("Note: column 'city'") and told in err
+
+
+def test_evaluate_refuses_rows_it_has_learnt_from(tmp_path):
+    """Rows appended to the data, or another split seed, move training rows into the test part: refused."""
+    random = np.random.default_rng(0)
+    x, y = random.normal(size=(310, 4)).astype(np.float32), random.integers(0, 2, 310)
+    np.savez(tmp_path / "d.npz", x=x[:300], y=y[:300])
+    changes = {"data": str(tmp_path / "d.npz"), "training.updates": 5}
+    train(None, changes, str(tmp_path / "run"), quiet=True)
+    before = predicting.evaluate_file(tmp_path / "run", None)
+    np.savez(tmp_path / "d.npz", x=x, y=y)
+    with pytest.raises(UserError, match="has changed since this run was trained"):
+        predicting.evaluate_file(tmp_path / "run", None)
+    np.savez(tmp_path / "d.npz", x=x[:300], y=y[:300])
+    assert predicting.evaluate_file(tmp_path / "run", None) == before
+    recipe = tmp_path / "run/recipe.yaml"
+    recipe.write_text(recipe.read_text().replace("split_seed: 0", "split_seed: 1"))
+    with pytest.raises(UserError, match=r"data\.split_seed was 0"):
+        predicting.evaluate_file(tmp_path / "run", None)
+
+
+def test_evaluating_the_training_file_is_noted(people, tmp_path):
+    """The file that the run was trained on is no test, under another name neither; another file is."""
+    (tmp_path / "copy.csv").write_bytes((people / "people.csv").read_bytes())
+    assert "learnt from" in predicting.evaluate_file(people / "run", tmp_path / "copy.csv")["notes"][0]
+    polars.read_csv(people / "people.csv").head(100).write_csv(tmp_path / "part.csv")
+    assert "notes" not in predicting.evaluate_file(people / "run", tmp_path / "part.csv")

@@ -13,6 +13,7 @@ import stepwell as sw
 from stepwell.data import sources
 from stepwell.errors import UserError
 from stepwell.recipe import choose_device, read_recipe, resolve
+from stepwell.training import conductor, evaluate
 from stepwell.training.run import Run
 from stepwell.training.train import train
 
@@ -256,3 +257,72 @@ def test_an_untrainable_model_is_refused(tmp_path, monkeypatch):
     with pytest.raises(UserError, match="no weights to train"):
         train(None, {"model": "frozen:net"}, "run", quiet=True)
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("changes", [{}, {"training.batch_size": 50}, {"training.accumulate": 3}])
+def test_samples_seen_are_counted(changes):
+    """`run.samples` after every update is the number of targets that its batches had."""
+    run, seen = run_of({"data": "iris", **changes}), 0
+    for update in range(3 * run.updates_per_epoch):
+        seen += sum(len(y) for _, y in run.batches.at(update))
+        run.update = update + 1
+        assert run.samples == seen
+
+
+def test_speed_is_measured_beside_evaluations(tmp_path, monkeypatch):
+    """Evaluating each epoch, a run still has a line of timing.jsonl for every second of training alone."""
+    now = [0.0]
+
+    def evaluate(*arguments):
+        now[0] += 100.0
+        return quick(*arguments)
+
+    def clock():
+        now[0] += 0.01  # some of these pass in each epoch
+        return now[0]
+
+    quick = conductor.evaluate.quick
+    monkeypatch.setattr(conductor.time, "monotonic", clock)
+    monkeypatch.setattr(conductor.evaluate, "quick", evaluate)
+    _, folder = train(
+        None,
+        {"data": "iris", "training.epochs": 300, "training.evaluate_every": 2},
+        str(tmp_path / "r"),
+        True,
+    )
+    rows = [json.loads(line) for line in (folder / "timing.jsonl").read_text().splitlines()]
+    assert len(rows) > 5 and rows[-1]["update"] == 600
+    assert all(10 < row["samples_per_second"] < 102 / 0.01 for row in rows)
+
+
+def test_a_budget_in_seconds_is_evaluated_by_its_hundredths(tmp_path):
+    """Two updates an epoch make no thousands of evaluations, but enough for a curve."""
+    _, folder = train(None, {"data": "iris", "training.seconds": 1.5}, str(tmp_path / "r"), quiet=True)
+    rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    assert 10 < sum(row["split"] == "validation" for row in rows) <= 101
+
+
+def test_a_model_without_weights_in_its_output_is_refused(tmp_path, monkeypatch):
+    """A user's model that answers zeros is refused before a folder is made."""
+    (tmp_path / "zeros.py").write_text(
+        "import torch\n"
+        "class Zeros(torch.nn.Linear):\n"
+        "    def forward(self, x):\n"
+        "        return torch.zeros(len(x), 10)\n"
+        "def make(shape, outputs):\n"
+        "    return Zeros(64, outputs)\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match="depends on no weight"):
+        train(None, {"model": "zeros:make"}, "run", quiet=True)
+    assert not Path("run").exists()
+
+
+def test_evaluation_takes_few_large_images_at_a_time():
+    """A batch of evaluation is 512 small samples, and no more than 2²² numbers of large ones."""
+    sizes = {
+        shape: max(map(len, evaluate.slices(2000, shape, kind)))
+        for shape, kind in [((20,), "features"), ((3, 32, 32), "image"), ((3, 224, 224), "image")]
+    }
+    assert list(sizes.values()) == [512, 512, 27]
+    assert [len(i) for i in evaluate.slices(3, (3, 4000, 4000), "image")] == [1, 1, 1]

@@ -69,9 +69,10 @@ class Conductor:
         return time.monotonic() - self._saved_at >= CHECKPOINT_SECONDS
 
     def on_update_end(self, run: Run) -> bool:
-        ended = run.finished
-        evaluating = ended or run.update % run.evaluate_every == 0 or self._share_is_due()
-        due = evaluating or run.update % run.recipe.training.log_every == 0
+        ended, training = run.finished, run.recipe.training
+        by_number = training.evaluate_every is not None and run.update % training.evaluate_every == 0
+        evaluating = ended or by_number or self._share_is_due()
+        due = evaluating or run.update % training.log_every == 0
         if not self._check(due):
             return False
         if due:
@@ -84,7 +85,7 @@ class Conductor:
         if self.stop.signal is not None:
             self.save()
             return True
-        every = run.recipe.training.checkpoint_every
+        every = training.checkpoint_every
         by_clock = every is None and time.monotonic() - self._saved_at >= CHECKPOINT_SECONDS
         if ended or by_clock or (every is not None and run.update % every == 0):
             self.save()

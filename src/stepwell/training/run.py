@@ -106,8 +106,6 @@ class Run:
             self.updates: int | None = training.epochs * self.updates_per_epoch
         else:
             self.updates = training.updates  # None: a budget in seconds
-        # None: there is nothing to evaluate on, or the clock decides (see `Conductor`).
-        self.evaluate_every = training.evaluate_every or training.log_every
         # A budget in seconds has no last update: its schedule counts in thousandths of the budget.
         self.schedule = schedules.build(self.recipe.schedule, self.recipe.optimizer.lr, self.updates or 1000)
         wanted = self.recipe.augment
@@ -194,7 +192,9 @@ class Run:
     def next_stop(self) -> int:
         """The update after which something is due: a line of metrics, an evaluation, the end."""
         every = self.recipe.training.log_every
-        due = [self.update // n * n + n for n in (every, self.evaluate_every)]
+        # No evaluate_every: there is nothing to evaluate on, or the clock decides (see `Conductor`).
+        evaluate_every = self.recipe.training.evaluate_every or every
+        due = [self.update // n * n + n for n in (every, evaluate_every)]
         return min(due + ([self.updates] if self.updates is not None else []))
 
     def weights(self) -> dict[str, Tensor]:

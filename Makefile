@@ -15,7 +15,7 @@ check: .venv/tested
 	$(BIN)/ruff format --check
 	$(BIN)/pyright
 
-# constraints.txt pins torch, so that pip does not choose a build with gigabytes of GPU libraries.
+# constraints.txt holds the versions that the tests were run with.
 .venv/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable .

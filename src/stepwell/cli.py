@@ -28,7 +28,7 @@ app = typer.Typer(
 Words = Annotated[
     list[str] | None,
     typer.Argument(
-        metavar="[RECIPE.yaml] [KEY=VALUE]...", help="A recipe file and keys over it.", show_default=False
+        metavar="RECIPE.yaml KEY=VALUE", help="A recipe file and keys over it.", show_default=False
     ),
 ]
 RunPath = Annotated[str, typer.Argument(metavar="RUN", help="The run folder.", show_default=False)]
@@ -50,10 +50,12 @@ def _options(
 def train(
     words: Words = None,
     out: Annotated[
-        str | None, typer.Option(help="Run folder (default: a new one in runs/).", show_default=False)
+        str | None,
+        typer.Option(metavar="DIR", help="Run folder (default: a new one in runs/).", show_default=False),
     ] = None,
     resume: Annotated[
-        str | None, typer.Option(help="Go on with an interrupted run in this folder.", show_default=False)
+        str | None,
+        typer.Option(metavar="DIR", help="Go on with an interrupted run in this folder.", show_default=False),
     ] = None,
     as_json: Json = False,
 ) -> None:
@@ -115,14 +117,19 @@ def predict(
     out: Annotated[
         str | None,
         typer.Option(
-            help="Where to write: .csv, .tsv, .parquet, .json, .jsonl; for text .txt.", show_default=False
+            metavar="FILE",
+            help="Where to write: .csv, .tsv, .parquet, .json, .jsonl; for text .txt.",
+            show_default=False,
         ),
     ] = None,
-    length: Annotated[int, typer.Option(min=1, help="Text: how many characters to write.")] = 500,
+    length: Annotated[
+        int, typer.Option(metavar="N", min=1, help="Text: how many characters to write.")
+    ] = 500,
     temperature: Annotated[
-        float, typer.Option(min=0.0, help="Text: below 1 is more cautious, 0 the likeliest character.")
+        float,
+        typer.Option(metavar="T", min=0.0, help="Text: below 1 is more cautious, 0 the likeliest character."),
     ] = 0.8,
-    seed: Annotated[int, typer.Option(min=0, help="Text: seed of the drawn characters.")] = 0,
+    seed: Annotated[int, typer.Option(metavar="N", min=0, help="Text: seed of the drawn characters.")] = 0,
     as_json: Json = False,
 ) -> None:
     """Add a prediction to every row of a file, or go on from a text."""
@@ -170,7 +177,8 @@ def predict(
 def export(
     run: RunPath,
     out: Annotated[
-        str, typer.Option(help="Where to write: .safetensors, .pt2 or .onnx.", show_default=False)
+        str,
+        typer.Option(metavar="FILE", help="Where to write: .safetensors, .pt2 or .onnx.", show_default=False),
     ],
     as_json: Json = False,
 ) -> None:

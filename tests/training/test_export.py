@@ -60,9 +60,11 @@ def test_onnx(runs, name, tmp_path):
     pytest.importorskip("onnxscript")
     export(runs / name, tmp_path / "m.onnx")
     model, session = trained(runs / name), onnxruntime.InferenceSession(str(tmp_path / "m.onnx"))
+    assert [value.name for value in (*session.get_inputs(), *session.get_outputs())] == ["x", "output"]
+    assert session.get_inputs()[0].shape[0] == session.get_outputs()[0].shape[0] == "batch"
     for n in (1, 7):
         x = inputs(model, n)
-        theirs = session.run(None, {session.get_inputs()[0].name: x.numpy()})[0]
+        theirs = session.run(None, {"x": x.numpy()})[0]
         with torch.no_grad():
             ours = model.network.predict(x).numpy()
         np.testing.assert_allclose(theirs, ours, rtol=1e-3, atol=1e-4 * max(1, np.abs(ours).max()))

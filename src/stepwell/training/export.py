@@ -147,6 +147,27 @@ def _write_onnx(program: Any, path: Path) -> None:
         torch.onnx.export(program, f=str(path), dynamo=True, external_data=False, verbose=False)
     finally:
         log.setLevel(level)
+    _name_parts(path)
+
+
+def _name_parts(path: Path) -> None:
+    """Calls the samples' axis "batch" and the output "output", where torch has names such as s77, mul_3."""
+    import onnx
+
+    model = onnx.load(path)
+    graph = model.graph
+    last = graph.output[0].name
+    for node in graph.node:
+        for names in (node.input, node.output):
+            names[:] = ["output" if name == last else name for name in names]
+    graph.output[0].name = "output"
+    axis = graph.input[0].type.tensor_type.shape.dim[0].dim_param
+    for value in [*graph.input, *graph.output, *graph.value_info]:
+        for size in value.type.tensor_type.shape.dim:
+            if size.dim_param == axis:
+                size.dim_param = "batch"
+    onnx.checker.check_model(model)
+    onnx.save(model, path)
 
 
 def _run_onnx(path: Path, x: Tensor) -> Tensor:

@@ -326,3 +326,19 @@ def test_evaluation_takes_few_large_images_at_a_time():
     }
     assert list(sizes.values()) == [512, 512, 27]
     assert [len(i) for i in evaluate.slices(3, (3, 4000, 4000), "image")] == [1, 1, 1]
+
+
+def test_sparse_gradients_are_refused(tmp_path, monkeypatch):
+    """A user's Embedding(sparse=True) is refused in a sentence before a folder is made."""
+    (tmp_path / "sparse.py").write_text(
+        "import torch\n"
+        "class Net(torch.nn.Embedding):\n"
+        "    def forward(self, x):\n"
+        "        return super().forward((x.flatten(1).sum(1) > 0).long())\n"
+        "def make(shape, outputs):\n"
+        "    return Net(2, outputs, sparse=True)\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match="the gradient of weight is sparse"):
+        train(None, {"model": "sparse:make"}, "run", quiet=True)
+    assert not Path("run").exists()

@@ -98,6 +98,14 @@ class Run:
             )
         if not found.requires_grad:
             raise UserError(f"model {name}: its output depends on no weight, so there is nothing to learn")
+        found.sum().backward()
+        sparse = [n for n, p in self.network.named_parameters() if p.grad is not None and p.grad.is_sparse]
+        self.network.zero_grad()
+        if sparse:
+            weight = sparse[0].removeprefix("body.")
+            raise UserError(
+                f"model {name}: the gradient of {weight} is sparse: build the layer with sparse=False"
+            )
 
     def _prepare_batches(self) -> None:
         training, data = self.recipe.training, self.data

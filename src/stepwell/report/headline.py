@@ -22,6 +22,9 @@ from stepwell.report.wording import (
     significant,
 )
 
+RISE = 1.05  # of the last validation loss over the lowest one, from which on it counts as risen
+BY_HEART = 1 / 20  # training loss over validation loss below which the training rows are known by heart
+
 
 @dataclass(frozen=True)
 class Headline:
@@ -139,25 +142,55 @@ def _comparison(run: RunFolder) -> str:
 
 
 def _course(run: RunFolder) -> str:
-    """Whether the validation loss was still at its best in the end."""
+    """Whether the validation loss was still falling in the end, and what the training loss says of it."""
     x, y, _ = series(run.rows.get("validation", []), "loss")
     if len(y) < 3:
         return ""
     best = int(np.argmin(y))
-    if y[best] > 0 and y[-1] > 1.05 * y[best]:
-        wanted = run.recipe.get("training", {}).get("weights")
-        if wanted == "auto" and run.result.get("weights", {}).get("delivered") == "last":
-            return (
-                f"Validation loss was lowest at update {int(x[best]):,}, but by no more than its noise, so "
-                "the last weights were kept."
-            )
-        return (
-            f"Validation loss was lowest at update {int(x[best]):,} and rose by "
-            f"{percent(y[-1] / y[best] - 1)} after it: from there on the network overfits."
-        )
-    if best == len(y) - 1:
+    if y[best] > 0 and y[-1] > RISE * y[best]:
+        return _turned(run, int(x[best]), y[-1] / y[best] - 1)
+    if y[best] < 0.98 * y[: max(1, 3 * len(y) // 4)].min() and best == len(y) - 1:
         return "Validation loss was at its lowest in the end, so longer training may still help."
+    _, train, _ = series(run.rows.get("train", []), "loss")
+    if len(train) and 0 <= _in_the_end(train) < BY_HEART * y[-1]:
+        return (
+            f"Validation loss had levelled off by the end, at {significant(y[-1], 2)}, while the training "
+            f"loss fell to {significant(_in_the_end(train), 2)}: the network has learnt the training rows "
+            "by heart. More data, a smaller model or regularization may help; longer training will not."
+        )
     return "Validation loss had levelled off by the end."
+
+
+def _in_the_end(losses: np.ndarray) -> float:
+    """Median of the last fifth, at most five: single losses of batches scatter."""
+    return float(np.median(losses[-min(5, max(1, len(losses) // 5)) :]))
+
+
+def _turned(run: RunFolder, best: int, rise: float) -> str:
+    """The validation loss rose after update `best`: is that overfitting, and which weights were delivered?"""
+    text = (
+        f"Validation loss was lowest at update {best:,} and rose by {percent(rise, 0 if rise > 0.1 else 1)} "
+        "after it"
+    )
+    x, train, _ = series(run.rows.get("train", []), "loss")
+    if len(train) and _in_the_end(train) < np.interp(best, x, train):
+        text += ", while the training loss went on falling: from there on the network overfits."
+    else:
+        text += "."
+    delivered = (run.result.get("weights") or {}).get("delivered")
+    if delivered == "best":
+        return f"{text} The weights of update {best:,} were kept."
+    if delivered != "last":
+        return text
+    advice = f"training.weights=best keeps the best ones, and training.updates={best} trains no further."
+    if (run.recipe.get("training") or {}).get("weights") != "auto":
+        return f"{text} The last weights were kept; {advice}"
+    n = number((run.result.get("data") or {}).get("validation"))
+    return (
+        f"{text} On {'the validation part' if n is None else counted(n, 'validation sample')} the difference "
+        "between the best and the last weights is within chance (one standard error), so the last ones were "
+        f"kept; {advice}"
+    )
 
 
 def _of_class(run: RunFolder, key: str) -> str:

@@ -132,6 +132,15 @@ def test_each_task_gets_its_figures(make_run: Make, task: str) -> None:
     assert final["name"] == "final test" and final["error_y"]["array"][0] > 0
 
 
+def test_captions_speak_of_training_only_where_its_curve_is(make_run: Make) -> None:
+    """Of the training part only the loss is logged; a metric's caption compares with nothing absent."""
+    page = report(make_run("multi-class"))
+    loss, accuracy = [text for tag, text in page.texts if tag == "figcaption"][:2]
+    assert page.figures["curve-accuracy"]["data"][0]["name"] == "validation"
+    assert "Training falling while validation rises" in loss
+    assert accuracy.startswith("Share answered") and "training and validation" not in accuracy
+
+
 def test_an_interrupted_run_gets_a_page_that_says_what_is_missing(make_run: Make) -> None:
     """Without result and evaluation the curves are there, and two sentences say what is not."""
     run = make_run("multi-class", finished=False)

@@ -56,12 +56,13 @@ def _ever_measured(run: RunFolder, key: str) -> bool:
 
 def _learning_curve(run: RunFolder, key: str, width: Literal["full", "half"]) -> Figure | None:
     shown = metric(key)
-    traces, values = [], []
+    traces, values, drawn = [], [], set()
     for split, (name, color, dash) in SPLITS.items():
         x, y, epoch = series(run.rows.get(split, []), key)
         if len(x):
             traces.append(_line(x, y, name, color, shown, epoch, dash))
             values.append(y)
+            drawn.add(split)
     if not traces:
         return None
     final = _final_test(run, key, shown)
@@ -72,7 +73,7 @@ def _learning_curve(run: RunFolder, key: str, width: Literal["full", "half"]) ->
     return Figure(
         id=f"curve-{key.replace('_', '-')}",
         title=shown.label[0].upper() + shown.label[1:],
-        caption=_curve_caption(key, has_final=final is not None),
+        caption=_curve_caption(key, drawn, has_final=final is not None),
         data=traces + ([final] if final else []),
         layout=layout(updates_axis(), y_axis, shapes=shapes, annotations=annotations),
         height=360,
@@ -81,26 +82,32 @@ def _learning_curve(run: RunFolder, key: str, width: Literal["full", "half"]) ->
     )
 
 
-def _curve_caption(key: str, has_final: bool) -> str:
+def _curve_caption(key: str, drawn: set[str], has_final: bool) -> str:
+    """How to read the curve of a metric; of splits, only those that are `drawn` are spoken of."""
     captions = {
-        "loss": "What training minimizes; lower is better. Both curves high: underfitting. Training falling "
-        "while validation rises: overfitting.",
-        "accuracy": "Share answered correctly; higher is better. A widening gap between training and "
-        "validation is overfitting.",
-        "rmse": "Typical size of an error, in the target's own units; lower is better. When validation stops "
-        "falling, more training no longer helps.",
+        "loss": "What training minimizes; lower is better.",
+        "accuracy": "Share answered correctly; higher is better.",
+        "rmse": "Root of the mean squared error, in the target's own units; lower is better, and large "
+        "errors count most.",
         "r2": "Share of the target's variance that is explained: 1 is perfect, 0 is no better than always "
         "saying the mean, below 0 is worse than that.",
         "bits_per_character": "How many bits the model needs for a character of text it has not seen; lower "
         "is better, one bit less means half as many likely candidates.",
-        "subset_accuracy": "Share of samples with all labels right; higher is better. A widening gap between "
-        "training and validation is overfitting.",
+        "subset_accuracy": "Share of samples with all labels right; higher is better.",
         "mae": "Mean size of an error, in the target's own units; lower is better, and large errors count "
         "less than in the RMSE.",
         "f1": "Balance of precision and recall over the labels; higher is better, 100 % is perfect.",
         "perplexity": "Among how many equally likely characters the model hesitates; lower is better.",
     }
     text = captions.get(key, "Measured during training; compare the end of the curve with its best point.")
+    if {"train", "validation"} <= drawn:
+        text += (
+            " Both curves high: underfitting. Training falling while validation rises: overfitting."
+            if key == "loss"
+            else " A widening gap between training and validation is overfitting."
+        )
+    elif "validation" in drawn and key in captions:
+        text += " Once the validation curve is flat, more training no longer helps."
     return text + " The diamond is the final test result with its 95 % interval." * has_final
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from stepwell.report.predictions import confusion_counts, frequent_confusions, regression_targets
+from stepwell.report.predictions import confusion_counts, frequent_confusions, only_answer, regression_targets
 from stepwell.report.run_folder import RunFolder, number, series
 from stepwell.report.wording import (
     NARROW,
@@ -130,10 +130,14 @@ def _comparison(run: RunFolder) -> str:
         text = (
             f"Always naming the most frequent class would give {percent(counts.sum(1).max() / counts.sum())}."
         )
-        top = frequent_confusions(run, limit=1)
-        if top and top[0][2] > 1:  # where every mistake was made once, none is the most frequent
+        if (answer := only_answer(run)) is not None:
+            return f"{text} This network gives one answer to every sample: “{answer}”."
+        top, as_frequent = frequent_confusions(run, limit=1)
+        if top and not as_frequent:
             true, predicted, count, _ = top[0]
-            text += f" The most frequent mistake is “{true}” taken for “{predicted}” ({count:,} ×)."
+            text += (
+                f" The most frequent mistake is “{true}” taken for “{predicted}” ({counted(count, 'time')})."
+            )
         return text
     targets = regression_targets(run)
     if len(targets) == 1:

@@ -94,21 +94,36 @@ def confusion_matrix(run: RunFolder) -> Figure | None:
     )
 
 
-def frequent_confusions(run: RunFolder, limit: int = 5) -> list[tuple[str, str, int, float]]:
-    """Returns (true, predicted, count, share of the true class), the most frequent first."""
+Confusion = tuple[str, str, int, float]  # true, predicted, count, share of the true class
+
+
+def frequent_confusions(run: RunFolder, limit: int = 5) -> tuple[list[Confusion], int]:
+    """Returns the `limit` most frequent mistakes, and how many more are as frequent as the last of them."""
     counts = confusion_counts(run)
     if counts is None:
-        return []
+        return [], 0
     names = class_names(run, len(counts))
     wrong = counts.copy()
     np.fill_diagonal(wrong, 0)
     order = np.argsort(-wrong, axis=None, kind="stable")[:limit]
     pairs = [divmod(int(flat), len(counts)) for flat in order]
-    return [
+    found = [
         (names[t], names[p], int(wrong[t, p]), wrong[t, p] / counts[t].sum())
         for t, p in pairs
         if wrong[t, p] > 0
     ]
+    if not found:
+        return [], 0
+    last = found[-1][2]
+    return found, int((wrong == last).sum()) - sum(count == last for _, _, count, _ in found)
+
+
+def only_answer(run: RunFolder) -> str | None:
+    """The class that the network gives whatever it sees; None where it gives several."""
+    counts = confusion_counts(run)
+    if counts is None or np.count_nonzero(counts.sum(0)) != 1:
+        return None
+    return class_names(run, len(counts))[int(counts.sum(0).argmax())]
 
 
 def per_class(run: RunFolder) -> tuple[list[str], list[tuple[str, list[Any]]]]:

@@ -182,12 +182,14 @@ def _predictions(run: RunFolder) -> Section:
     body = panel(matrix) + table
     if len(matrix.data[0]["z"]) <= 12 and table:
         body = f'<div class="matrix">{body}</div>'
-    pairs = predictions.frequent_confusions(run)
+    pairs, as_frequent = predictions.frequent_confusions(run)
     if pairs:
         listed = ", ".join(
-            f"<b>{text(true)} → {text(predicted)}</b> {count:,} ({text(percent(share))})"
+            f"<b>{text(true)} → {text(predicted)}</b>: {counted(count, 'time')} ({text(percent(share))})"
             for true, predicted, count, share in pairs
         )
+        if as_frequent:
+            listed += f"; {as_frequent:,} more as often as the last"
         body += (
             '<p class="after">Most frequent mistakes, true → predicted, with the share of the true class: '
             f"{listed}.</p>"

@@ -12,6 +12,7 @@ from stepwell.report.wording import elide_middle, power_of_ten, significant
 
 MAX_COLUMNS = 300
 MAX_DECADES = 4  # of colour below the median
+DARKEST = 5  # percent of the values that may share the darkest colour
 MAX_LABELS = 40
 
 
@@ -27,7 +28,7 @@ def layer_heat_maps(run: RunFolder) -> list[Figure]:
             title="Gradient norm ‖g‖₂ by layer",
             quantity="gradient norm",
             caption="One row a layer, the input at the top. Rows that darken towards the top: gradients "
-            "vanish on their way back. A blank row gets no gradient at all.",
+            "vanish on their way back. A row as dark as can be throughout may get no gradient at all.",
         ),
         _heat_map(
             run.layers,
@@ -49,11 +50,15 @@ def _heat_map(
     positive = means > 0
     if not positive.any():
         return None
-    z = np.full(means.shape, np.nan)
-    z[positive] = np.log10(means[positive])
+    logarithms = np.log10(means[positive])
     # A schedule that ends at rate 0 makes the last updates vanish: they must not take all the colours.
-    low = float(max(np.nanmin(z), np.nanmedian(z) - MAX_DECADES))
-    high = float(np.nanmax(z))
+    low = float(max(np.percentile(logarithms, DARKEST), np.median(logarithms) - MAX_DECADES))
+    high = float(logarithms.max())
+    z = np.full(means.shape, low)  # zeros too; white is left to what is not known
+    z[positive] = np.maximum(logarithms, low)
+    z[np.isnan(means)] = np.nan
+    if (means < 10**low).any():
+        caption += f" Below {significant(10**low, 2)}, zero included, all is of the darkest colour."
     decades = range(math.ceil(low), math.floor(high) + 1, max(1, math.ceil((high - low) / 8)))
     between = np.linspace(low, high, 3).tolist()
     names = layers.names

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from stepwell.report.figure import label, log_axis, rounded, thinned
+from stepwell.report.figure import label, log_axis, rounded, thinned, updates_axis
 
 
 @given(
@@ -39,3 +39,10 @@ def test_logarithmic_axes_are_offered_for_positive_values_only() -> None:
     assert log_axis(np.array([0.0, 1.0])) == {} == log_axis(np.array([]))
     assert log_axis(np.array([1.0, 2.0])) == {"log": False, "log_step": "D2"}
     assert log_axis(np.array([1e-4, 2.0])) == {"log": True, "log_step": 1}
+
+
+def test_updates_are_whole_numbers() -> None:
+    """Two updates get the ticks 0, 1 and 2; every axis ends a little past the last update."""
+    assert updates_axis(2)["dtick"] == 1 and "dtick" not in updates_axis(3000)
+    for end in (1, 2, 3000):
+        assert 0 < updates_axis(end)["range"][1] / end - 1 < 0.05

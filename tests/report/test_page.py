@@ -141,6 +141,21 @@ def test_captions_speak_of_training_only_where_its_curve_is(make_run: Make) -> N
     assert accuracy.startswith("Share answered") and "training and validation" not in accuracy
 
 
+def test_figures_over_time_end_at_the_same_update(make_run: Make) -> None:
+    """Whatever their rows, curves and heat maps have one x axis, so that they can be compared."""
+    figures = report(make_run("binary", rows=7)).figures.values()
+    ends = [f["layout"]["xaxis"] for f in figures if f["layout"]["xaxis"]["title"]["text"] == "updates"]
+    assert len(ends) >= 6 and {tuple(x["range"]) for x in ends} == {(0, 1.02 * 350)}
+
+
+@pytest.mark.parametrize(("rows", "drawn"), [(1, False), (3, False), (4, True)])
+def test_few_speeds_are_a_sentence_and_no_chart(make_run: Make, rows: int, drawn: bool) -> None:
+    """A chart with one dot says less than its number."""
+    page = report(make_run("binary", rows=rows))
+    assert ("speed" in page.figures) is drawn
+    assert ("too short for a curve" in page.visible) is not drawn
+
+
 def test_an_interrupted_run_gets_a_page_that_says_what_is_missing(make_run: Make) -> None:
     """Without result and evaluation the curves are there, and two sentences say what is not."""
     run = make_run("multi-class", finished=False)

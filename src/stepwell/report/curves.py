@@ -21,6 +21,7 @@ from stepwell.report.run_folder import Row, RunFolder, number, series
 from stepwell.report.wording import (
     IN_TARGET_UNITS,
     Metric,
+    counted,
     elide_middle,
     estimate,
     in_order,
@@ -35,6 +36,7 @@ SPLITS = {
     "test": ("test", "var(--test)", "dot"),
 }
 MAX_EVENT_TEXTS = 8
+MIN_SPEEDS = 4  # measurements that make a curve
 NOT_METRICS = {"update", "epoch", "split", "loss", "grad_norm"}
 
 
@@ -75,7 +77,9 @@ def _learning_curve(run: RunFolder, key: str, width: Literal["full", "half"]) ->
         title=shown.label[0].upper() + shown.label[1:],
         caption=_curve_caption(key, drawn, has_final=final is not None),
         data=traces + ([final] if final else []),
-        layout=layout(updates_axis(), y_axis, shapes=shapes, annotations=annotations),
+        layout=layout(
+            updates_axis(run.last_update), y_axis, shapes=shapes, annotations=annotations, showlegend=True
+        ),
         height=360,
         width=width,
         **log_axis(every, begins=key == "loss"),
@@ -224,7 +228,7 @@ def hyperparameters(run: RunFolder) -> tuple[list[Figure], dict[str, str]]:
             else "A setting of the optimizer that changed during the run.",
             data=[_line(x, y, name, "var(--neutral)", Metric(name), epoch)],
             layout=layout(
-                updates_axis(),
+                updates_axis(run.last_update),
                 axis(label(elide_middle(name)), rangemode="tozero" if y.min() >= 0 else "normal"),
                 shapes=shapes,
                 annotations=annotations if name == "lr" else [],
@@ -252,7 +256,7 @@ def gradient_norm(run: RunFolder) -> Figure | None:
         "batches or a rate that is too high; growth without end means that training diverges.",
         data=[_line(x, y, "gradient norm", "var(--train)", Metric("gradient norm"), epoch)],
         layout=layout(
-            updates_axis(),
+            updates_axis(run.last_update),
             axis("gradient norm ‖g‖₂"),
             shapes=shapes,
             annotations=annotations,
@@ -264,9 +268,9 @@ def gradient_norm(run: RunFolder) -> Figure | None:
 
 
 def speed(run: RunFolder) -> Figure | None:
-    """Samples per second over the run."""
+    """Samples per second over the run; None where there are too few measurements for a curve."""
     x, y, _ = series(run.timing, "samples_per_second")
-    if not len(x):
+    if len(x) < MIN_SPEEDS:
         return None
     kept = thinned(y)
     seconds = np.array([number(row.get("seconds")) or 0.0 for row in run.timing if _timed(row)])
@@ -290,9 +294,22 @@ def speed(run: RunFolder) -> Figure | None:
             }
         ],
         layout=layout(
-            updates_axis(), axis("samples per second", rangemode="tozero", tickformat="~s"), showlegend=False
+            updates_axis(run.last_update),
+            axis("samples per second", rangemode="tozero", tickformat="~s"),
+            showlegend=False,
         ),
         height=260,
+    )
+
+
+def speed_in_words(run: RunFolder) -> str:
+    """What stands instead of the curve of a run that was too short for one; "" without any measurement."""
+    _, y, _ = series(run.timing, "samples_per_second")
+    if not len(y) or len(y) >= MIN_SPEEDS:
+        return ""
+    return (
+        f"About {significant(float(np.median(y)), 2)} training samples per second, measured "
+        f"{counted(len(y), 'time')}: the run was too short for a curve."
     )
 
 

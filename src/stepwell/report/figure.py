@@ -16,6 +16,7 @@ import numpy as np
 
 Trace = dict[str, Any]
 MAX_POINTS = 2000
+MAX_SINGLE_TICKS = 12  # updates, each with its own tick
 
 
 @dataclass(frozen=True)
@@ -55,9 +56,15 @@ def axis(title: str, **more: Any) -> dict[str, Any]:
     }
 
 
-def updates_axis(**more: Any) -> dict[str, Any]:
-    """The x axis of all curves over time."""
-    return axis("updates", tickformat=",~d", rangemode="tozero", **more)
+def updates_axis(end: float, **more: Any) -> dict[str, Any]:
+    """The x axis of all curves over time: from 0 to a little past the run's last update `end`.
+
+    It is the same for all figures of a run, so that they can be compared; the little past `end` is
+    room for its label and for the mark of the final test.
+    """
+    if end <= MAX_SINGLE_TICKS:
+        more["dtick"] = 1  # there are no half updates
+    return axis("updates", tickformat=",~d", range=[0, 1.02 * max(end, 1)], **more)
 
 
 def layout(x: dict[str, Any], y: dict[str, Any], **more: Any) -> dict[str, Any]:

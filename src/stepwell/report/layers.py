@@ -24,6 +24,7 @@ def layer_heat_maps(run: RunFolder) -> list[Figure]:
         _heat_map(
             run.layers,
             run.layers.gradient,
+            run.last_update,
             id="layer-gradients",
             title="Gradient norm ‖g‖₂ by layer",
             quantity="gradient norm",
@@ -33,6 +34,7 @@ def layer_heat_maps(run: RunFolder) -> list[Figure]:
         _heat_map(
             run.layers,
             run.layers.ratio,
+            run.last_update,
             id="layer-updates",
             title="Update-to-weight ratio ‖Δw‖₂ / ‖w‖₂ by layer",
             quantity="update / weight",
@@ -44,7 +46,7 @@ def layer_heat_maps(run: RunFolder) -> list[Figure]:
 
 
 def _heat_map(
-    layers: LayerHistory, values: np.ndarray, *, id: str, title: str, quantity: str, caption: str
+    layers: LayerHistory, values: np.ndarray, end: float, *, id: str, title: str, quantity: str, caption: str
 ) -> Figure | None:
     updates, means = _binned(layers.updates, values)  # (C,), (C, L)
     positive = means > 0
@@ -95,7 +97,7 @@ def _heat_map(
             }
         ],
         layout=layout(
-            {**updates_axis(), "showgrid": False},
+            updates_axis(end, showgrid=False),
             axis(
                 "",
                 autorange="reversed",

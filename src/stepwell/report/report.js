@@ -33,7 +33,12 @@
     const data = figure.data.map((trace) => resolved(trace, style, false));
     const layout = resolved(figure.layout, style, false);
     layout.dragmode = window.matchMedia("(pointer: coarse)").matches ? false : "zoom"; // a finger must be able to scroll
-    if (figure.log) Object.assign(layout.yaxis, { type: "log", dtick: figure.logStep });
+    if (figure.log) {
+      Object.assign(layout.yaxis, { type: "log", dtick: figure.logStep });
+      // Plotly writes powers of ten 1.25 times as large as other labels, and the 2 and 5 between them smaller.
+      if (figure.logStep === 1) layout.yaxis.tickfont = { size: layout.font.size / 1.25 };
+      else layout.yaxis.tickformat ||= ",~g";
+    }
     return Plotly.react(placeOf(id), data, layout, { ...config, toImageButtonOptions: { format: "svg", filename: id } });
   }
 

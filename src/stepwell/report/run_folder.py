@@ -58,6 +58,13 @@ class RunFolder:
         return str(self.result.get("task") or self.evaluation.get("task") or "")
 
     @property
+    def last_update(self) -> float:
+        """How far the run has come, in updates; 0 where nothing tells."""
+        rows = [*self.timing, *(row for rows in self.rows.values() for row in rows)]
+        every = [number(row.get("update")) for row in rows]
+        return max((at for at in [number(self.result.get("updates")), *every] if at is not None), default=0)
+
+    @property
     def classes(self) -> list[str]:
         return [str(name) for name in self.evaluation.get("classes") or self.result.get("classes") or []]
 

@@ -354,7 +354,9 @@ def _prompt(sample: Any) -> str:
 def _speed(run: RunFolder) -> Section:
     figure = curves.speed(run)
     figures = [figure] if figure else []
-    return Section("speed-over-time", "Speed", "Speed over time", grid(figures), figures)
+    words = curves.speed_in_words(run)
+    body = grid(figures) or (f"<p>{text(words)}</p>" if words else "")
+    return Section("speed-over-time", "Speed", "Speed over time" if figures else "Speed", body, figures)
 
 
 def _recipe(run: RunFolder) -> Section:

@@ -61,3 +61,17 @@ def test_rows_learnt_by_heart() -> None:
     assert "by heart" in course([1, 0.1, *[1e-6] * 6], flat)
     assert course([1, 0.1, *[0.05] * 6], flat).endswith("Validation loss had levelled off by the end.")
     assert "longer training may still help" in course([1, 0.5, 0.3, 0.2], [1, 0.6, 0.5, 0.4])
+
+
+def test_average_error_and_root_mean_square_are_not_confused() -> None:
+    """Truth 0, 0, 0, 8: always answering 2 is off by (2+2+2+6)/4 = 3 on average, by √12 in RMS."""
+    evaluation = {"targets": ["y"], "true": [[0, 0, 0, 8]], "predicted": [[1, 1, 1, 7]]}
+    test = {"rmse": 1.5, "mae": 1.25, "r2": 0.7}
+    run = RunFolder(Path("r"), result={"task": "regression", "test": test}, evaluation=evaluation)
+    text = headline(run).summary
+    assert (
+        "off by 1.25 on average" in text and "Always answering the mean would be off by 3 on average" in text
+    )
+    del test["mae"]
+    text = headline(run).summary
+    assert "off by 1.5 (root mean square)" in text and "off by 3.46 (root mean square)" in text

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stepwell.report.wording import duration, elide_middle, estimate, metric, percent, significant
+from stepwell.report.wording import Estimate, duration, elide_middle, estimate, metric, percent, significant
 
 
 @pytest.mark.parametrize(
@@ -48,8 +48,27 @@ def test_estimate_without_interval_or_value() -> None:
     assert estimate({"value": 1.0, "low": 0.5}) == estimate(1.0)
 
 
-def test_both_limits_have_as_many_decimals() -> None:
-    """An interval that reaches beyond 99 % is written finely at both ends."""
-    assert metric("accuracy").between(0.9603, 0.9905) == "96.03\u202f% to 99.05\u202f%"
-    assert metric("accuracy").between(0.8, 0.9) == "80.0\u202f% to 90.0\u202f%"
-    assert metric("rmse").between(52.0614, 69.0) == "52.06 to 69"
+@pytest.mark.parametrize(
+    ("key", "result", "value", "limits"),
+    [
+        ("accuracy", (0.9805, 0.9603, 0.9905), "98.05 %", "96.03 % to 99.05 %"),
+        ("accuracy", (0.85, 0.8, 0.9), "85.0 %", "80.0 % to 90.0 %"),
+        ("rmse", (95.7919, 85.298, 107.371), "95.8", "85.3 to 107.4"),
+        ("loss", (1.0021, 0.0, 2.4087), "1.002", "0.000 to 2.409"),
+        ("r2", (0.8, -0.05, 0.9), "0.8000", "−0.0500 to 0.9000"),
+        ("rmse", (20512.3, 19871.0, 21000.0), "20,512", "19,871 to 21,000"),
+        ("loss", (3.2e-7, 1e-7, 5e-7), "3.2 × 10⁻⁷", "1 × 10⁻⁷ to 5 × 10⁻⁷"),
+        ("loss", (0.0, 0.0, 0.0), "0", "0 to 0"),
+    ],
+)
+def test_a_value_and_its_limits_have_as_many_decimals(
+    key: str, result: tuple[float, float, float], value: str, limits: str
+) -> None:
+    """The three are read beside each other."""
+    value_written, limits_written = metric(key).written(Estimate(*result))
+    assert (value_written.replace("\u202f", " "), limits_written.replace("\u202f", " ")) == (value, limits)
+
+
+def test_a_value_without_interval_is_written_alone() -> None:
+    """No limits, no empty words."""
+    assert metric("rmse").written(Estimate(52.0614)) == ("52.06", "")

@@ -143,6 +143,7 @@ def _final_test(run: RunFolder, key: str, shown: Metric) -> Trace | None:
     updates = number(run.result.get("updates"))
     if result is None or updates is None:
         return None
+    value, limits = shown.written(result)
     trace: Trace = {
         "type": "scatter",
         "name": "final test",
@@ -151,8 +152,7 @@ def _final_test(run: RunFolder, key: str, shown: Metric) -> Trace | None:
         "y": rounded([result.value]),
         "marker": {"color": "var(--test)", "size": 11, "symbol": "diamond"},
         "cliponaxis": False,
-        "hovertemplate": f"final test result<br>{label(shown.label)} {shown.text(result.value)}"
-        "<extra></extra>",
+        "hovertemplate": f"final test result<br>{label(shown.label)} {value}<extra></extra>",
     }
     if result.low is not None and result.high is not None:
         trace["error_y"] = {
@@ -164,8 +164,9 @@ def _final_test(run: RunFolder, key: str, shown: Metric) -> Trace | None:
             "thickness": 2,
             "width": 5,
         }
-        interval = f"95 % interval {shown.between(result.low, result.high)}"
-        trace["hovertemplate"] = trace["hovertemplate"].replace("<extra>", f"<br>{interval}<extra>")
+        trace["hovertemplate"] = trace["hovertemplate"].replace(
+            "<extra>", f"<br>95 % interval {limits}<extra>"
+        )
     return trace
 
 

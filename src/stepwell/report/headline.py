@@ -11,7 +11,6 @@ from stepwell.report.run_folder import RunFolder, number, series
 from stepwell.report.wording import (
     NARROW,
     Estimate,
-    Metric,
     counted,
     duration,
     elide_middle,
@@ -42,10 +41,11 @@ def headline(run: RunFolder) -> Headline:
     key = _chosen(run, list(test))
     if key:
         shown = metric(key)
+        value, limits = shown.written(test[key])
         return Headline(
-            shown.text(test[key].value),
+            value,
             f"test {shown.label}",
-            _interval(shown, test[key]),
+            f"95{NARROW}% interval {limits}" if limits else "",
             " ".join(filter(None, [_meaning(run, key, test[key], test), _comparison(run), _course(run)])),
         )
     rows = run.rows.get("validation", [])
@@ -77,12 +77,6 @@ def _chosen(run: RunFolder, keys: list[str]) -> str | None:
     return ordered[0] if ordered else ("loss" if "loss" in keys else None)
 
 
-def _interval(shown: Metric, result: Estimate) -> str:
-    if result.low is None or result.high is None:
-        return ""
-    return f"95{NARROW}% interval {shown.between(result.low, result.high)}"
-
-
 def _samples(run: RunFolder) -> str:
     n = number((run.result.get("data") or {}).get("test"))
     return counted(n, "test sample") if n is not None else "test samples"
@@ -98,12 +92,16 @@ def _meaning(run: RunFolder, key: str, result: Estimate, test: dict[str, Estimat
             f"{round(result.value * n):,} of {samples}" if n else f"{percent(result.value)} of the {samples}"
         )
         text = f"The network answered {right} correctly, none of which it had seen in training."
-        if result.low is not None and result.high is not None:
-            between = metric(key).between(result.low, result.high).replace(" to ", " and ")
-            text += f" On other data of the same kind, expect between {between}."
+        if limits := metric(key).written(result)[1]:
+            text += f" On other data of the same kind, expect between {limits.replace(' to ', ' and ')}."
         return text
     if key == "rmse":
-        text = f"On {samples} the predictions are typically off by {significant(result.value, 3)}"
+        text = f"On {samples} the predictions are off by "
+        text += (
+            f"{significant(test['mae'].value, 3)} on average"
+            if "mae" in test
+            else f"{significant(result.value, 3)} (root mean square)"
+        )
         if "r2" in test:
             text += f" and explain {percent(test['r2'].value)} of the variance"
         return text + "."
@@ -141,7 +139,12 @@ def _comparison(run: RunFolder) -> str:
         return text
     targets = regression_targets(run)
     if len(targets) == 1:
-        return f"Always answering the mean would be off by {significant(targets[0].spread, 3)}."
+        off = (
+            f"{significant(targets[0].deviation, 3)} on average"
+            if "mae" in _test_metrics(run)
+            else f"{significant(targets[0].spread, 3)} (root mean square)"
+        )
+        return f"Always answering the mean would be off by {off}."
     return ""
 
 
@@ -215,8 +218,7 @@ def test_facts(run: RunFolder) -> list[Fact]:
     for key in [*in_order(run.task, list(test)), "loss"]:
         if key in test and key != main:
             shown, result = metric(key), test[key]
-            between = _interval(shown, result).removeprefix(f"95{NARROW}% interval ")
-            found.append((f"{shown.label}{_of_class(run, key)}", shown.text(result.value), between))
+            found.append((f"{shown.label}{_of_class(run, key)}", *shown.written(result)))
     return found
 
 

@@ -220,6 +220,11 @@ class Target:
         return float(self.true.std())
 
     @property
+    def deviation(self) -> float:
+        """Mean absolute deviation of the truth: the mean absolute error of always answering its mean."""
+        return float(np.abs(self.true - self.true.mean()).mean())
+
+    @property
     def r2(self) -> float:
         return 1 - (self.rmse / self.spread) ** 2 if self.spread > 0 else float("nan")
 

@@ -21,12 +21,23 @@ class Metric:
     def text(self, value: float) -> str:
         return percent(value) if self.percent else significant(value)
 
-    def between(self, low: float, high: float) -> str:
-        """Two limits, with as many decimals each."""
-        if not self.percent:
-            return f"{significant(low)} to {significant(high)}"
-        decimals = max(_decimals(low), _decimals(high))
-        return f"{percent(low, decimals)} to {percent(high, decimals)}"
+    def together(self, *values: float) -> list[str]:
+        """Values that are read beside each other, with as many decimals each."""
+        if self.percent:
+            decimals = max(map(_decimals, values))
+            return [percent(value, decimals) for value in values]
+        largest = max(map(abs, values))
+        if not 1e-4 <= largest < 1e15:  # written with powers of ten
+            return [significant(value) for value in values]
+        decimals = max(0, 3 - math.floor(math.log10(largest)))  # four digits for the largest
+        return [f"{value:,.{decimals}f}".replace("-", "−") for value in values]
+
+    def written(self, result: Estimate) -> tuple[str, str]:
+        """A result and its interval, "" where none is known: ("98.05 %", "96.03 % to 99.05 %")."""
+        if result.low is None or result.high is None:
+            return self.text(result.value), ""
+        value, low, high = self.together(result.value, result.low, result.high)
+        return value, f"{low} to {high}"
 
     @property
     def axis(self) -> str:

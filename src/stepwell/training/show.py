@@ -29,7 +29,8 @@ def shower(data: DataSet, part: Part, path: str) -> Show:
         if data.preparation["source"] == "table":
             row = int(part.rows[position])
             values = table().lazy.slice(row, 1).collect().row(0, named=True)
-            return {"values": {k: _cell(v) for k, v in values.items()}, "row": table().file_row(row)}
+            names = _shown_columns(data.preparation, list(values))
+            return {"values": {k: _cell(values[k]) for k in names}, "row": table().file_row(row)}
         x, y = part.gather(torch.tensor([position]))
         if data.kind == "image":
             files = getattr(part.inputs, "files", None)
@@ -40,6 +41,13 @@ def shower(data: DataSet, part: Part, path: str) -> Show:
         return {"values": _features(data, x[0].numpy())}
 
     return show
+
+
+def _shown_columns(preparation: dict[str, Any], names: list[str]) -> list[str]:
+    """A table's columns but the targets: first those learnt from, then those left out."""
+    learnt = [column["name"] for column in preparation["columns"]]
+    rest = [name for name in names if name not in {*learnt, *preparation["target"]["names"]}]
+    return [*learnt, *rest]
 
 
 def _features(data: DataSet, values: np.ndarray) -> dict[str, Any]:

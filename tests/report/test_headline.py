@@ -75,3 +75,18 @@ def test_average_error_and_root_mean_square_are_not_confused() -> None:
     del test["mae"]
     text = headline(run).summary
     assert "off by 1.5 (root mean square)" in text and "off by 3.46 (root mean square)" in text
+
+
+@pytest.mark.parametrize(
+    ("training", "said"),
+    [
+        ({"updates": 200_000, "epochs": None}, "at update 531 of 200,000."),
+        ({"updates": None, "epochs": 150}, "at epoch 2.66 of 150."),
+        ({}, "at update 531."),
+    ],
+)
+def test_an_unfinished_run_tells_how_far_it_is(training: dict[str, Any], said: str) -> None:
+    """Before any evaluation the training loss is what is known."""
+    rows = {"train": [{"update": 531, "epoch": 2.66, "split": "train", "loss": 0.5, "grad_norm": 1.0}]}
+    top = headline(RunFolder(Path("r"), recipe={"training": training}, rows=rows))
+    assert (top.value, top.label) == ("0.5", "training loss at update 531") and said in top.summary

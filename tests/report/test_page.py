@@ -148,6 +148,36 @@ def test_figures_over_time_end_at_the_same_update(make_run: Make) -> None:
     assert len(ends) >= 6 and {tuple(x["range"]) for x in ends} == {(0, 1.02 * 350)}
 
 
+@pytest.mark.parametrize(
+    ("task", "data", "label"),
+    [
+        ("binary", "digits", "row (from 0)"),
+        ("binary", "/data/flats.CSV", "line"),
+        ("regression", "flats.parquet", "row (from 1)"),
+        ("multi-class", "x.npz", "row (from 0)"),
+    ],
+)
+def test_rows_say_from_where_they_are_counted(make_run: Make, task: str, data: str, label: str) -> None:
+    """A text table's rows are lines of the file; a Parquet file's count from 1, an array's from 0."""
+    run = make_run(task)
+    (run / "recipe.yaml").write_text(f"data:\n  name: {data}\n")
+    assert label in [written for _, written in report(run).texts]
+
+
+def test_text_has_no_wrong_labels(make_run: Make) -> None:
+    """What to look for among the mistakes depends on what they are."""
+    assert "wrong labels" in report(make_run("regression")).visible
+    assert "wrong labels" not in report(make_run("text")).visible
+
+
+def test_an_unfinished_run_names_its_data_without_the_path(make_run: Make) -> None:
+    """As the finished page does."""
+    run = make_run("regression", finished=False)
+    (run / "recipe.yaml").write_text("data:\n  name: /somewhere/far/flats.csv\n")
+    text = report(run).visible
+    assert "data flats" in text and "data /somewhere" not in text
+
+
 @pytest.mark.parametrize(("rows", "drawn"), [(1, False), (3, False), (4, True)])
 def test_few_speeds_are_a_sentence_and_no_chart(make_run: Make, rows: int, drawn: bool) -> None:
     """A chart with one dot says less than its number."""

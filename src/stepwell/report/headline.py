@@ -48,25 +48,37 @@ def headline(run: RunFolder) -> Headline:
             f"95{NARROW}% interval {limits}" if limits else "",
             " ".join(filter(None, [_meaning(run, key, test[key], test), _comparison(run), _course(run)])),
         )
-    rows = run.rows.get("validation", [])
-    last = {k: Estimate(v) for k, raw in (rows[-1] if rows else {}).items() if (v := number(raw)) is not None}
-    key = _chosen(run, [k for k in last if k not in ("update", "epoch")])
     ended = run.result.get("status") == "finished"
     not_tested = (
         "There is no test result: the data has no test part (data.test)."
         if ended
-        else "There is no test result: the run has not come to its end."
+        else f"There is no test result: the run has not come to its end{_progress(run)}."
     )
-    if key:
-        at = f"at update {int(last['update'].value):,}" if "update" in last else "so far"
-        shown = metric(key)
-        return Headline(
-            shown.text(last[key].value),
-            f"validation {shown.label} {at}",
-            "",
-            f"{not_tested} {_course(run)}".strip(),
-        )
+    for split, name in (("validation", "validation"), ("train", "training")):
+        rows = run.rows.get(split, [])
+        last = {k: v for k, raw in (rows[-1] if rows else {}).items() if (v := number(raw)) is not None}
+        key = _chosen(run, [k for k in last if k not in ("update", "epoch", "grad_norm")])
+        if key:
+            at = f"at update {int(last['update']):,}" if "update" in last else "so far"
+            shown = metric(key)
+            return Headline(
+                shown.text(last[key]),
+                f"{name} {shown.label} {at}",
+                "",
+                f"{not_tested} {_course(run)}".strip(),
+            )
     return Headline("–", "no result yet", "", not_tested)
+
+
+def _progress(run: RunFolder) -> str:
+    """How far an unfinished run has come, in the unit of its recipe's limit."""
+    training = run.recipe.get("training") or {}
+    if run.last_update and (updates := number(training.get("updates"))):
+        return f": it was at update {run.last_update:,.0f} of {updates:,.0f}"
+    every = [epoch for rows in run.rows.values() for row in rows if (epoch := number(row.get("epoch")))]
+    if every and (epochs := number(training.get("epochs"))):
+        return f": it was at epoch {significant(max(every), 3)} of {epochs:,.0f}"
+    return f": it was at update {run.last_update:,.0f}" if run.last_update else ""
 
 
 def _chosen(run: RunFolder, keys: list[str]) -> str | None:

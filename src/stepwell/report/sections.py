@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -98,12 +99,13 @@ def grid(figures: list[Figure]) -> str:
 
 def _top(run: RunFolder) -> Section:
     top = headline(run)
-    data, recipe = run.result.get("data") or {}, run.recipe
+    recipe = run.recipe
+    data = (
+        _name(run.result.get("data")) or Path(_name(recipe.get("data"))).stem
+    )  # of a path, as results have it
     kind = [
         run.task,
-        f"data {_name(data) or _name(recipe.get('data'))}"
-        if _name(data) or _name(recipe.get("data"))
-        else "",
+        f"data {data}" if data else "",
         f"model {_name(recipe.get('model'))}" if _name(recipe.get("model")) else "",
         f"optimizer {_name(recipe.get('optimizer'))}" if _name(recipe.get("optimizer")) else "",
     ]
@@ -254,17 +256,30 @@ def _mistakes(run: RunFolder) -> Section:
     ]
     if not mistakes:
         return Section("mistakes", "", "", "")
+    counted_as = _row_label(run)
     if any(_is_picture(entry.get("image")) for entry in mistakes):
-        body = f'<ul class="cards">{"".join(_picture(entry) for entry in mistakes)}</ul>'
+        body = f'<ul class="cards">{"".join(_picture(entry, counted_as) for entry in mistakes)}</ul>'
     elif any("text" in entry for entry in mistakes):
         body = f'<ul class="snippets">{"".join(_snippet(entry) for entry in mistakes)}</ul>'
     else:
-        body = _mistake_table(mistakes)
-    intro = (
-        "The test samples with the largest errors, the worst first. Look for what they share: wrong labels, "
-        "odd recordings, or a kind of sample that training had too few of."
+        body = _mistake_table(mistakes, counted_as)
+    share = (
+        "names, rare words, another language, or a kind of text that training had too little of"
+        if run.task == "text"
+        else "wrong labels, odd recordings, or a kind of sample that training had too few of"
     )
+    intro = f"The test samples with the largest errors, the worst first. Look for what they share: {share}."
     return Section("mistakes", "Mistakes", "The worst mistakes", f"<p>{intro}</p>\n{body}")
+
+
+def _row_label(run: RunFolder) -> str:
+    """How "row" is counted: tables name the place in the file, other data the place in the array."""
+    name = _name(run.recipe.get("data")).lower()
+    if name.endswith((".csv", ".tsv")):
+        return "line"
+    if name.endswith(".parquet"):
+        return "row (from 1)"
+    return "row (from 0)" if name else "row"
 
 
 def _is_picture(source: Any) -> bool:
@@ -282,17 +297,19 @@ def _verdict(entry: dict[str, Any]) -> list[tuple[str, str, str]]:
     return [line for line in lines if line[1] != "–"]
 
 
-def _picture(entry: dict[str, Any]) -> str:
+def _picture(entry: dict[str, Any], counted_as: str) -> str:
     source = str(entry.get("image"))
-    row = f"row {plain(entry.get('row'))}"
+    place, row = ("file", entry["file"]) if "file" in entry else (counted_as, entry.get("row"))
     picture = (
-        f'<img src="{html.escape(source)}" alt="{text(row)}" loading="lazy">' if _is_picture(source) else ""
+        f'<img src="{html.escape(source)}" alt="{place} {text(row)}" loading="lazy">'
+        if _is_picture(source)
+        else ""
     )
     lines = "".join(
         f'<div><span>{name}</span><b class="{css}">{html.escape(value)}</b></div>'
         for name, value, css in _verdict(entry)
     )
-    row_line = f"<div><span>row</span><span>{text(entry['row'])}</span></div>" if "row" in entry else ""
+    row_line = f"<div><span>{place}</span><span>{text(row)}</span></div>" if row is not None else ""
     return f'<li>{picture}<div class="what">{lines}{row_line}</div></li>'
 
 
@@ -303,7 +320,7 @@ def _snippet(entry: dict[str, Any]) -> str:
     return f'<li class="panel">{caption}<pre>{text(entry.get("text"))}</pre></li>'
 
 
-def _mistake_table(mistakes: list[dict[str, Any]]) -> str:
+def _mistake_table(mistakes: list[dict[str, Any]], counted_as: str) -> str:
     several = len({entry.get("target") for entry in mistakes}) > 1
     values = [entry["values"] if isinstance(entry.get("values"), dict) else {} for entry in mistakes]
     every = list(dict.fromkeys(name for row in values for name in row))
@@ -322,7 +339,8 @@ def _mistake_table(mistakes: list[dict[str, Any]]) -> str:
     ]
     left_out = len(every) - len(names)
     caption = f"{counted(left_out, 'further column')} left out." if left_out else ""
-    return box("", table([(name, "") for name in [*first, *names]], lines, "wide"), caption)
+    head = [(counted_as if key == "row" else key, "") for key in first] + [(name, "") for name in names]
+    return box("", table(head, lines, "wide"), caption)
 
 
 def _verdict_text(entry: dict[str, Any], key: str) -> str:

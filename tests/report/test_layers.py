@@ -22,3 +22,11 @@ def test_zero_is_darkest_and_the_last_small_steps_do_not_take_all_colours() -> N
         assert np.allclose(z[:, -2:], trace["zmin"], atol=1e-3)
         assert np.isnan(z).sum() == 1 and np.isnan(z[2, 0])
         assert "zero included" in figure.caption
+
+
+def test_a_lone_column_is_wide_enough_to_be_seen() -> None:
+    """The first row of a run, at update 50, takes a tenth of the axis and not a fiftieth."""
+    one = np.full((1, 2), 0.1)
+    layers = LayerHistory(["a", "b"], np.array([50.0]), one, one)
+    for figure in layer_heat_maps(RunFolder(Path("r"), layers=layers)):
+        assert figure.data[0]["x"] == [45, 55]

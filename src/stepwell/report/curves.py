@@ -309,7 +309,7 @@ def speed_in_words(run: RunFolder) -> str:
     if not len(y) or len(y) >= MIN_SPEEDS:
         return ""
     return (
-        f"About {significant(float(np.median(y)), 2)} training samples per second, measured "
+        f"About {float(f'{np.median(y):.2g}'):,.0f} training samples per second, measured "
         f"{counted(len(y), 'time')}: the run was too short for a curve."
     )
 

@@ -73,7 +73,8 @@ def _heat_map(
         data=[
             {
                 "type": "heatmap",
-                "x": rounded(updates, 12),
+                # A lone column would be one update wide: too narrow to be seen, so it gets edges.
+                "x": rounded(updates if len(updates) > 1 else updates[0] * np.array([0.9, 1.1]), 12),
                 "y": [label(name) for name in names],
                 "z": [rounded(row, 4) for row in z.T],
                 "customdata": [rounded(row, 4) for row in means.T],

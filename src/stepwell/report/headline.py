@@ -22,6 +22,7 @@ from stepwell.report.wording import (
 )
 
 RISE = 1.05  # of the last validation loss over the lowest one, from which on it counts as risen
+FLAT = 0.98  # of the lowest loss over the lowest of the first three quarters, above which it has levelled off
 BY_HEART = 1 / 20  # training loss over validation loss below which the training rows are known by heart
 
 
@@ -168,15 +169,16 @@ def _course(run: RunFolder) -> str:
     best = int(np.argmin(y))
     if y[best] > 0 and y[-1] > RISE * y[best]:
         return _turned(run, int(x[best]), y[-1] / y[best] - 1)
-    if y[best] < 0.98 * y[: max(1, 3 * len(y) // 4)].min() and best == len(y) - 1:
-        return "Validation loss was at its lowest in the end, so longer training may still help."
     _, train, _ = series(run.rows.get("train", []), "loss")
-    if len(train) and 0 <= _in_the_end(train) < BY_HEART * y[-1]:
+    flat = y[best] > FLAT * y[: max(1, 3 * len(y) // 4)].min()
+    if flat and len(train) and 0 <= _in_the_end(train) < BY_HEART * y[-1]:
         return (
             f"Validation loss had levelled off by the end, at {significant(y[-1], 2)}, while the training "
             f"loss fell to {significant(_in_the_end(train), 2)}: the network has learnt the training rows "
             "by heart. More data, a smaller model or regularization may help; longer training will not."
         )
+    if best == len(y) - 1:
+        return "Validation loss was at its lowest in the end, so longer training may still help."
     return "Validation loss had levelled off by the end."
 
 

@@ -59,7 +59,7 @@ def test_no_indicator_without_gaps_in_training():
     assert table(["1", "3", "8", ""], [True, True, True, False]) == {"c": [1, 3, 8, 3]}
 
 
-@given(st.lists(st.floats(-(2.0**99), 2.0**99, width=32), min_size=3, max_size=30))
+@given(st.lists(st.floats(-(2.0**66), 2.0**66, width=32), min_size=3, max_size=30))
 def test_floats_pass_unchanged(values):
     """Where float32 holds a column well enough, its features are the file's numbers to the bit."""
     column, _, raw = learnt([repr(v) for v in values])
@@ -131,7 +131,7 @@ def test_numbers_and_many_texts_are_categories():
     assert column["kind"] == "category" and "most of its values are numbers" in notes[0]
 
 
-@pytest.mark.parametrize("bad", ["inf", "-Infinity", "1e400", "1e39"])
+@pytest.mark.parametrize("bad", ["inf", "-Infinity", "1e400", "1.01e20", "-3e38"])
 def test_infinite_numbers_are_refused_by_row(bad):
     with pytest.raises(UserError, match=r"row 4: .* is infinite or too large"):
         learnt(["1", "2", bad])

@@ -195,7 +195,11 @@ def spoilt(array: np.ndarray, row: int, value: float) -> np.ndarray:
         ({"x": X[:0], "y": Y[:0]}, "x is empty"),
         ({"x": X[:, :0], "y": Y}, "x is empty"),
         ({"x": spoilt(X, 41, np.nan), "y": Y}, "x holds nan in row 41"),
-        ({"x": spoilt(X, 3, 1e300), "y": Y}, "x holds 1e+300 in row 3"),
+        (
+            {"x": spoilt(X, 3, 1e300), "y": Y},
+            "x holds 1e+300 in row 3 (counted from 0), and the limit is 1e+20",
+        ),
+        ({"x": spoilt(X, 3, -3e20).astype("f4"), "y": Y}, "e+20 in row 3"),
         ({"x": spoilt(X, 3, -np.inf).astype(np.float16), "y": Y}, "x holds -inf in row 3"),
         ({"x": X, "y": spoilt(Y, 17, np.inf)}, "y holds inf in row 17"),
         ({"x": X.astype(object), "y": Y}, "Python objects"),

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch import nn
 
 from stepwell.data.dataset import TensorInputs
-from stepwell.data.statistics import batches, standardization, target_statistics
+from stepwell.data.statistics import LARGEST, batches, standardization, target_statistics
+from stepwell.nn.network import Network
 
 
 @pytest.mark.parametrize("chunk", [7, 1000])
@@ -20,6 +22,16 @@ def test_statistics_in_chunks_equal_those_in_one(chunk):
     expected = 1 / x[:, :2].std(0, correction=0)
     torch.testing.assert_close(scale[:2], expected.float(), rtol=1e-5, atol=0)
     assert scale[2] == 1
+
+
+@pytest.mark.parametrize("x", [[-LARGEST, LARGEST], [0.0, LARGEST], [0.0, 1e-30], [5.0, 5.0], [1e-17, 3e-17]])
+def test_every_value_up_to_the_limit_stays_finite(x):
+    """(x − shift) · scale as the network computes it, for training's rows and the largest new ones."""
+    shift, scale = standardization([torch.tensor(x)[:, None]], (0,))
+    network = Network(nn.Identity(), "features", "binary", shift, scale)
+    new = torch.tensor([*x, -LARGEST, LARGEST, 2 * LARGEST])[:, None]  # an offset may double a value
+    assert network(new).isfinite().all() and network(-new).isfinite().all()
+    assert network(torch.tensor([[x[0]]])).abs() <= 1.001
 
 
 def test_pixel_statistics_are_exact():

@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from stepwell.data.statistics import LARGEST, MOST_SCALE
 from stepwell.errors import UserError
 
 MISSING = ["", "na", "n/a", "nan", "null", "none", "?", "<na>", "#n/a"]  # compared without case
@@ -63,7 +64,6 @@ DATE_FORMATS = [
 ]
 _PARTS = ["year", "month", "day", "weekday", "hour"]
 _DAY = 86_400_000_000  # microseconds
-_LARGEST = float(np.finfo(np.float32).max)
 
 Column = dict[str, Any]
 Row = Callable[[int], int]
@@ -361,8 +361,15 @@ def _learn_number(name: str, parsed: pl.Series, train: pl.Series) -> tuple[Colum
     fill = float(present.median())  # type: ignore[arg-type]
     # float32 has 24 bits: of 1700000000 ± 10 seconds nothing would be left. The median is subtracted
     # in float64 where one step of float32 is more than 1/10000 of the column's own spread.
-    coarse = max(abs(least), abs(most)) * 2.0**-23 > 1e-4 * float(present.std(ddof=0) or 0.0)  # type: ignore[arg-type]
-    return {"fill": fill, "indicator": missing, "offset": fill if coarse and least != most else 0.0}, []
+    deviation = float(present.std(ddof=0) or 0.0)  # type: ignore[arg-type]
+    coarse = max(abs(least), abs(most)) * 2.0**-23 > 1e-4 * deviation
+    notes = []
+    if least != most and deviation < 1 / MOST_SCALE:
+        notes.append(
+            f"column {name!r} has a deviation of {deviation:.1g}, too small to be standardized to 1: give it"
+            " in a smaller unit."
+        )
+    return {"fill": fill, "indicator": missing, "offset": fill if coarse and least != most else 0.0}, notes
 
 
 def _is_row_number(name: str, parsed: pl.Series, rows: pl.Series) -> bool:
@@ -392,7 +399,7 @@ def _learn_date(name: str, parsed: pl.Series, train: pl.Series) -> tuple[Column 
 def _refuse(
     column: Column, values: pl.Series, parsed: pl.Series, row: Row, path: str, unseen_missing: bool
 ) -> None:
-    """Raises UserError at the first value that is infinite or, unless `unseen_missing`, does not fit."""
+    """Raises UserError at the first value above LARGEST or, unless `unseen_missing`, does not fit."""
     name, place = column["name"], f"{path}, " if path else ""
     misfit = misfits(column, values, parsed)
     if misfit.any() and not unseen_missing:
@@ -408,12 +415,12 @@ def _refuse(
             " as the training rows have: mend the value, or leave it empty."
         )
     if parsed.dtype == pl.Float64:
-        huge = (parsed.abs() > _LARGEST).fill_null(False)
+        huge = (parsed.abs() > LARGEST).fill_null(False)
         if huge.any():
             i = int(huge.arg_max())  # type: ignore[arg-type]
             raise UserError(
-                f"{place}column {name!r}, row {row(i)}: {values[i]} is infinite or too large for a 32-bit"
-                " number: mend the value, or leave it empty."
+                f"{place}column {name!r}, row {row(i)}: {values[i]} is infinite or too large (the limit"
+                f" is {LARGEST:g}): mend the value, give the column in a larger unit, or leave it empty."
             )
 
 

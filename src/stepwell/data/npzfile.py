@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from stepwell.data.archive import cached, unreadable
-from stepwell.data.statistics import CHUNK_BYTES
+from stepwell.data.statistics import CHUNK_BYTES, LARGEST
 from stepwell.errors import UserError
 from stepwell.progress import counted
 
@@ -114,24 +114,23 @@ def read_npy(path: str) -> np.ndarray:
         raise UserError(f"{path}: not a .npy file, or cut short ({error}).") from error
 
 
-def check_finite(path: str, name: str, array: np.ndarray) -> None:
-    """Raises UserError, naming the row, for what is not finite or more than float32 holds."""
+def check_finite(path: str, name: str, array: np.ndarray, most: float = LARGEST) -> None:
+    """Raises UserError, naming the row, for what is not finite or above `most`."""
     if array.dtype.kind != "f":
         return
     count = max(1, CHUNK_BYTES // max(1, array[:1].nbytes))
-    limit = float(np.finfo(np.float32).max)
     with counted(f"checking {name}", len(array)) as advance:
         for start in range(0, len(array), count):
             chunk = np.asarray(array[start : start + count])
             good = np.isfinite(chunk)
-            if chunk.dtype.itemsize > 4:
-                with np.errstate(invalid="ignore"):
-                    good &= np.abs(chunk) <= limit
+            with np.errstate(invalid="ignore", over="ignore"):
+                good &= np.abs(chunk) <= most
             if not good.all():
                 row = int(np.flatnonzero(~good.reshape(len(chunk), -1).all(1))[0])
                 value = chunk[row][~good[row]].ravel()[0] if chunk.ndim > 1 else chunk[row]
+                limit = f", and the limit is {most:.2g}" if np.isfinite(value) else ""
                 raise UserError(
-                    f"{path}: {name} holds {value} in row {start + row} (counted from 0); "
+                    f"{path}: {name} holds {value} in row {start + row} (counted from 0){limit}; "
                     "replace it, or drop the row."
                 )
             advance(len(chunk))

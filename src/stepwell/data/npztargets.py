@@ -12,6 +12,8 @@ from stepwell.data.tablefile import listing
 from stepwell.data.targets import MOST_NUMBERED_CLASSES, Wish, few_enough
 from stepwell.errors import UserError
 
+_LARGEST = float(np.finfo(np.float32).max)  # targets are standardized in float64: inputs have less
+
 Learnt = tuple[Task, list[str], list[str], list[str]]  # task, class names, targets' names, notes
 
 
@@ -104,7 +106,7 @@ def _single(path: str, name: str, y: np.ndarray, wish: Wish) -> Learnt:
     """`learn_task` of one target for each sample: (N,) classes or numbers."""
     if wish == "regression" and y.dtype.kind in "US":
         raise UserError(f"{path}: {name} holds texts, which cannot be predicted as numbers: store numbers.")
-    check_finite(path, name, y)
+    check_finite(path, name, y, _LARGEST)
     distinct = np.unique(y)
     regression, notes = _is_regression(name, distinct, len(y), wish)
     if regression:
@@ -168,7 +170,7 @@ def _numbers(path: str, name: str, y: np.ndarray, task: Task, columns: int) -> T
         raise UserError(
             f"{path}: {name} has shape {shape_text(y.shape)}, where training had {columns} targets."
         )
-    check_finite(path, name, y)
+    check_finite(path, name, y, _LARGEST)
     if task == "multi-label" and not np.isin(y, (0, 1)).all():
         raise UserError(f"{path}: {name} holds other values than 0 and 1, the labels in training.")
     kind = np.float32 if task == "multi-label" else np.float64

@@ -12,6 +12,10 @@ from stepwell.data.dataset import Inputs
 from stepwell.progress import counted
 
 CHUNK_BYTES = 32 * 2**20  # what is summed at a time
+# Every |x| ≤ LARGEST and every scale ≤ MOST_SCALE, so x · scale and shift · scale stay below 1e37: finite in
+# float32 (up to 3.4e38), their sum too, for training's rows and new ones. All 64-bit integers are ≤ LARGEST.
+LARGEST = 1e20
+MOST_SCALE = 1e17
 
 
 def standardization(chunks: Iterable[Tensor], axes: tuple[int, ...]) -> tuple[Tensor, Tensor]:
@@ -19,7 +23,8 @@ def standardization(chunks: Iterable[Tensor], axes: tuple[int, ...]) -> tuple[Te
 
     chunks: the training part's samples (B, …), as many at a time as one likes, such as `batches` yields;
     axes: those to average over, 0 among them, e.g. (0,) per feature, (0, 2, 3) per channel. A constant
-    feature gets scale 1: it becomes 0, and stays finite when a new file brings another value.
+    feature gets scale 1: it becomes 0, and stays finite when a new file brings another value. No scale is
+    above MOST_SCALE, for the same reason: a deviation below 1e-17 becomes less than 1.
 
     Chan, Golub & LeVeque's (1979) pairwise update of mean and summed squared deviation, float64: exact
     where the mean is large beside the deviation, and never more than one chunk in memory.
@@ -35,7 +40,7 @@ def standardization(chunks: Iterable[Tensor], axes: tuple[int, ...]) -> tuple[Te
         count += more
     deviation = (squares / count).sqrt()
     deviation[deviation <= 1e-7 * mean.abs().clamp_min(1e-30)] = 1.0
-    return mean[0].float(), deviation.reciprocal()[0].float()
+    return mean[0].float(), deviation.reciprocal().clamp_max(MOST_SCALE)[0].float()
 
 
 def target_statistics(targets: Tensor) -> tuple[Tensor, Tensor]:

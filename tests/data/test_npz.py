@@ -224,6 +224,22 @@ def test_bad_arrays_are_refused(save, monkeypatch, arrays, said, bound):
     assert said in str(refused.value) and "data.npz" in str(refused.value)
 
 
+@pytest.mark.parametrize("shape", [(60, 64), (60, 6, 4), (60, 8, 8)], ids=["features", "sequence", "image"])
+def test_pixels_and_fractions_are_not_mixed(save, shape):
+    """0 to 255 beside 0 to 1 would be nonsense: refused in a part and in new data, both ways."""
+    pixels = RNG.integers(0, 256, shape, dtype=np.uint8)
+    for x, other in ((pixels, pixels / 255), ((pixels / 255).astype("f4"), pixels)):
+        if shape == (60, 6, 4) and x is pixels:
+            continue  # uint8 is an image
+        match = f"is {other.dtype}, where training had (uint8|float); convert it, with the same range"
+        with pytest.raises(UserError, match=match):
+            load(NpzData(name=save(x=x, y=Y, x_test=other, y_test=Y)))
+        data = load(NpzData(name=save(x=x, y=Y)))
+        with pytest.raises(UserError, match=match):
+            read_new(data.preparation, save(name="new.npz", x=other), False)
+        read_new(data.preparation, save(name="new.npz", x=x), False)
+
+
 def test_a_seed_that_decides_nothing_is_refused(save):
     """Without a validation and a test part there is nothing to draw."""
     with pytest.raises(UserError, match=r"data\.split_seed=3 has no effect"):

@@ -102,7 +102,7 @@ def load(config: NpzData) -> DataSet:
     arrays = {part: read_pair(path, members, names) for part, names in pairs.items()}
     layout = _layout(path, pairs["train"][0], arrays["train"][0], notes)
     for part, (x, _) in arrays.items():
-        _check_shape(path, pairs[part][0], x, layout)
+        _check_shape(path, pairs[part][0], x, layout, arrays["train"][0].dtype)
         check_finite(path, pairs[part][0], x)
     task, classes, names, more = learn_task(path, pairs["train"][1], arrays["train"][1], config.task)
     targets = {
@@ -120,7 +120,9 @@ def load(config: NpzData) -> DataSet:
         train=train,
         validation=validation,
         test=test,
-        preparation=about | {"raw": list(layout.raw), "order": layout.order, "pixels": layout.pixels},
+        preparation=about
+        | {"raw": list(layout.raw), "order": layout.order, "pixels": layout.pixels}
+        | {"dtype": str(arrays["train"][0].dtype)},
         input_shape=layout.shape,
         outputs=len(names) if task in ("regression", "multi-label") else len(classes),
         classes=classes,
@@ -143,7 +145,8 @@ def read_new(preparation: dict[str, Any], path: str, targets: bool) -> NewData:
     name, x, y = read_samples(path, targets)
     raw = tuple(preparation["raw"])
     layout = Layout(preparation["kind"], raw, preparation["order"], preparation["pixels"])
-    _check_shape(path, name, x, layout)
+    # A model saved by an older version does not know the type.
+    _check_shape(path, name, x, layout, np.dtype(preparation.get("dtype", x.dtype)))
     check_finite(path, name, x)
     goal = None
     if y is not None:
@@ -241,7 +244,7 @@ def _inputs(x: np.ndarray, rows: Tensor | None, layout: Layout) -> Inputs:
 # ---- refusals
 
 
-def _check_shape(path: str, name: str, x: np.ndarray, layout: Layout) -> None:
+def _check_shape(path: str, name: str, x: np.ndarray, layout: Layout, trained: np.dtype) -> None:
     if x.dtype.kind not in "biuf":
         raise UserError(f"{path}: {name} is of type {x.dtype}; it must hold numbers.")
     if x.shape[1:] != layout.raw:
@@ -249,8 +252,11 @@ def _check_shape(path: str, name: str, x: np.ndarray, layout: Layout) -> None:
             f"{path}: one sample of {name} has shape {shape_text(x.shape[1:])}, "
             f"where training had {shape_text(layout.raw)}."
         )
-    if layout.kind == "image" and layout.pixels != (x.dtype == np.uint8):
+    pixels = x.dtype == np.uint8
+    # Pixels of 0 to 255 and fractions of them have the same shape, and as features too they may be either.
+    mixed = (pixels and trained.kind == "f") or (trained == np.uint8 and x.dtype.kind == "f")
+    if mixed or (layout.kind == "image" and layout.pixels != pixels):
         raise UserError(
-            f"{path}: {name} is {x.dtype}, where training had {'uint8' if layout.pixels else 'float'}; "
+            f"{path}: {name} is {x.dtype}, where training had {'float' if pixels else 'uint8'}; "
             "convert it, with the same range of values."
         )

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import socket
 
 import numpy as np
 import pytest
@@ -80,6 +82,18 @@ def test_class_folders_are_split(folder, tmp_path, in_memory, workers):
 
 
 @pytest.mark.parametrize("in_memory", [True, False])
+def test_pipes_and_sockets_in_a_folder_are_left_out(folder, tmp_path, monkeypatch):
+    """They are counted with the other files that are no images, and nobody waits for them."""
+    folder()
+    os.mkfifo(tmp_path / "pets/cat/pipe.png")
+    monkeypatch.chdir(tmp_path / "pets/dog")  # a socket's path must be short
+    with socket.socket(socket.AF_UNIX) as bound:
+        bound.bind("socket.png")
+        data = load(ImageData(name=str(tmp_path / "pets")))
+    assert data.notes == ["2 files that are not images are left out"]
+    assert len(data.train) + len(data.validation) + len(data.test) == 30
+
+
 @pytest.mark.parametrize("kind", ["folder", "zip", "gztar"])
 @pytest.mark.parametrize("wrapper", ["", "a/b/"])
 def test_parts_are_found_below_single_folders(folder, tmp_path, monkeypatch, in_memory, kind, wrapper):

@@ -8,6 +8,7 @@ import hashlib
 import lzma
 import os
 import posixpath
+import stat
 import tarfile
 import tempfile
 import threading
@@ -40,6 +41,7 @@ class Archive(ABC):
         self.names: list[str] = []
         self.folders: list[str] = []
         self.hidden = 0  # hidden files, left out
+        self.special = 0  # pipes, sockets and devices, left out
 
     @abstractmethod
     def read(self, name: str) -> bytes:
@@ -82,7 +84,10 @@ class Folder(Archive):
             below[:] = [name for name in below if not is_hidden(name)]
             prefix = os.path.relpath(here, path).replace(os.sep, "/") + "/"
             prefix = "" if prefix == "./" else prefix
-            names += [prefix + name for name in files]
+            # To open a pipe without a writer would wait for ever.
+            kept = [name for name in files if not special_kind(os.path.join(here, name))]
+            self.special += len(files) - len(kept)
+            names += [prefix + name for name in kept]
             folders.update(prefix + name for name in below)
         self._settle(names, folders)
 
@@ -233,6 +238,17 @@ def open_archive(path: str) -> Archive:
 def is_hidden(name: str) -> bool:
     """Whether a file or a folder above it begins with a dot or is macOS's own."""
     return any(part.startswith(".") or part == "__MACOSX" for part in name.split("/"))
+
+
+def special_kind(path: str | Path) -> str | None:
+    """Returns "pipe", "socket" or "device" for what is none of file, folder and nothing; else None."""
+    try:
+        mode = os.stat(path).st_mode
+    except (OSError, ValueError):  # whoever opens it says what is wrong
+        return None
+    if stat.S_ISREG(mode) or stat.S_ISDIR(mode):
+        return None
+    return "pipe" if stat.S_ISFIFO(mode) else "socket" if stat.S_ISSOCK(mode) else "device"
 
 
 def unreadable(path: str, error: OSError) -> UserError:

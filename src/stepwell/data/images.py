@@ -113,7 +113,7 @@ def _images(archive: Archive) -> tuple[list[str], list[str]]:
     images = [name for name in archive.names if name.lower().endswith(EXTENSIONS)]
     if not images:
         raise UserError(f"{archive.path}: there are no images in it ({', '.join(EXTENSIONS)}).")
-    other = len(archive.names) - len(images)
+    other = len(archive.names) - len(images) + archive.special
     notes = [f"{other} files that are not images are left out"] if other else []
     notes += [f"{archive.hidden} hidden files are left out"] if archive.hidden else []
     return images, notes

@@ -1,7 +1,8 @@
-"""What every source has in common: the notes on the parts, whichever source they come from."""
+"""What every source has in common: which file is whose, and the notes on the parts."""
 
 from __future__ import annotations
 
+import os
 import re
 
 import numpy as np
@@ -11,6 +12,7 @@ import pytest
 from stepwell.data import sources
 from stepwell.data.npz import NpzData
 from stepwell.data.table import TableData
+from stepwell.errors import UserError
 
 
 @pytest.mark.parametrize("absent", [0, 1, 5, 12])
@@ -55,3 +57,45 @@ def test_a_rare_class_of_a_table_is_noted_and_numbers_are_not(tmp_path):
             missing = len(part) > 0 and set(part.targets.tolist()) != {0, 1, 2}
             assert any(f"'rare' has no sample in the {name} part" in note for note in data.notes) == missing
     assert told(target="y", ignore=["n"], test=0.1) and not told(target="n", task="regression", ignore=["y"])
+
+
+@pytest.mark.parametrize("source", ["npz", "images", "table", "text", "bundled"])
+@pytest.mark.parametrize("name", ["pipe", "pipe.csv", "pipe.npz", "pipe.png"])
+def test_a_pipe_is_refused_and_not_waited_for(tmp_path, name, source):
+    """Opening it would wait for ever; a shell's <(…) is one too."""
+    os.mkfifo(tmp_path / name)
+    with pytest.raises(UserError, match=f"{name}: this is a pipe: save it as a file first"):
+        sources.source_of(str(tmp_path / name))
+    with pytest.raises(UserError, match="this is a pipe"):
+        sources.read_new({"source": source}, str(tmp_path / name))
+    with pytest.raises(UserError, match="this is a device"):
+        sources.read_new({"source": source}, os.devnull)
+
+
+def test_a_file_of_nearly_the_name_is_suggested(tmp_path):
+    """In training and for new data; without one in the folder there is nothing to suggest."""
+    (tmp_path / "homes.csv").write_text("a,b")
+    for name in ("homes.cvs", "home.csv"):
+        for find in (sources.source_of, lambda path: sources.read_new({"source": "table"}, path)):
+            with pytest.raises(UserError, match=r"no .*file.*did you mean .*homes\.csv\?$"):
+                find(str(tmp_path / name))
+    with pytest.raises(UserError, match=r"no such file$"):
+        sources.source_of(str(tmp_path / "entirely-different.npz"))
+    with pytest.raises(UserError, match=r"no such file$"):
+        sources.source_of(str(tmp_path / "none" / "homes.csv"))
+
+
+@pytest.mark.parametrize(
+    ("source", "names", "said"),
+    [
+        ("npz", ["new.csv", "new.txt", "."], "trained on arrays, so give a .npz or .npy file"),
+        ("images", ["new.csv", "new.npz", "new.TXT"], "trained on images, so give an image, or a folder"),
+    ],
+)
+def test_a_file_of_another_source_is_refused(tmp_path, source, names, said):
+    """The refusal says what the run was trained on, and not that the file is damaged."""
+    for name in names:
+        if name != ".":
+            (tmp_path / name).write_text("a,b\n1,2\n")
+        with pytest.raises(UserError, match=said):
+            sources.read_new({"source": source}, str(tmp_path / name))

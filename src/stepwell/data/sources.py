@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from stepwell.data import bundled, images, npz, table, text
+from stepwell.data.archive import special_kind
 from stepwell.data.dataset import DataSet, NewData
 from stepwell.data.tablefile import listing
 from stepwell.errors import UserError
@@ -47,6 +48,11 @@ _ENDINGS = {
     ".tar.bz2": "images",
 }
 
+_TO_GIVE = {  # what a run was trained on, and which new files it takes; the others take any ending
+    "npz": ("arrays", "a .npz or .npy file"),
+    "images": ("images", "an image, or a folder, a .zip or a .tar of images"),
+}
+
 
 def source_of(name: str) -> str:
     """The row of SOURCES for a bundled set's name or a path, by the path's ending; a folder is of images."""
@@ -55,10 +61,11 @@ def source_of(name: str) -> str:
     path = Path(name).expanduser()
     if path.is_dir():
         return "images"
+    _require_file(f"data.name={name}", path)
     for ending, source in _ENDINGS.items():
         if name.lower().endswith(ending):
             if not path.exists():
-                raise UserError(f"data.name={name}: there is no such file")
+                raise UserError(f"data.name={name}: there is no such file{_neighbour(path)}")
             return source
     if path.exists():
         raise UserError(
@@ -66,8 +73,9 @@ def source_of(name: str) -> str:
             f"or a file ending in {', '.join(_ENDINGS)}"
         )
     near = difflib.get_close_matches(name, BUNDLED, 1)
-    hint = f"did you mean {near[0]}?" if near else f"give one of {', '.join(BUNDLED)}, a file or a folder"
-    raise UserError(f"data.name={name}: there is no bundled set and no file of this name; {hint}")
+    hint = f"; did you mean {near[0]}?" if near else _neighbour(path)
+    hint = hint or f"; give one of {', '.join(BUNDLED)}, a file or a folder"
+    raise UserError(f"data.name={name}: there is no bundled set and no file of this name{hint}")
 
 
 def load(config: Any) -> DataSet:
@@ -88,9 +96,36 @@ def read_new(preparation: dict[str, Any], path: str, targets: bool = False) -> N
 
     Raises UserError where the file is missing or does not fit what the model was trained on.
     """
-    if not Path(path).expanduser().exists():
-        raise UserError(f"{path}: there is no such file")
+    file = Path(path).expanduser()
+    if not file.exists():
+        raise UserError(f"{path}: there is no such file{_neighbour(file)}")
+    _require_file(path, file)
+    _require_kind(preparation["source"], file)
     return SOURCES[preparation["source"]][1].read_new(preparation, path, targets)
+
+
+def _require_kind(source: str, file: Path) -> None:
+    """Raises UserError for a file whose ending says that it is of another source than the training data."""
+    name = file.name.lower()
+    other = file.is_dir() or name.endswith(tuple(end for end, kind in _ENDINGS.items() if kind != "images"))
+    own = file.is_dir() if source == "images" else name.endswith(".npz")
+    if other and not own and source in _TO_GIVE:
+        what, give = _TO_GIVE[source]
+        raise UserError(f"{file}: this run was trained on {what}, so give {give}")
+
+
+def _require_file(called: str, path: Path) -> None:
+    if kind := special_kind(path):
+        raise UserError(f"{called}: this is a {kind}: save it as a file first")
+
+
+def _neighbour(path: Path) -> str:
+    """Returns "; did you mean …?" where the folder has a file, or a folder, of nearly this name."""
+    try:
+        near = difflib.get_close_matches(path.name, [other.name for other in path.parent.iterdir()], 1, 0.7)
+    except OSError:
+        return ""
+    return f"; did you mean {path.with_name(near[0])}?" if near else ""
 
 
 def _absent(classes: list[str], targets: Tensor, part: str) -> str | None:

@@ -202,3 +202,23 @@ def test_a_late_wrong_byte_is_found(write):
 
 def test_a_cell_longer_than_pythons_limit(write):
     assert open_table(write("a,b\n" + "x" * 300_000 + ",1\n")).rows == 1
+
+
+def test_a_damaged_page_is_one_sentence(tmp_path, monkeypatch):
+    """Damage that shows only when a column is read, whichever way that is; polars panics at some."""
+    monkeypatch.setattr(tablefile, "BATCH_CELLS", 0)
+    path = tmp_path / "t.parquet"
+    pl.DataFrame({"a": range(2000), "b": [f"t{i % 7}" for i in range(2000)]}).write_parquet(path)
+    whole = path.read_bytes()
+    found = set()
+    for place in [8, *range(4, len(whole) - 8, 97)]:
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ 0x55]) + whole[place + 1 :])
+        for bound in (1, 1 << 30):
+            monkeypatch.setattr(tablefile, "IN_MEMORY_BYTES", bound)
+            for way in ("groups", "batches"):
+                try:
+                    list(getattr(open_table(path), way)(["a", "b"]))
+                except UserError as refused:
+                    assert str(refused).startswith(f"{path} ") and "\n" not in str(refused)
+                    found.add((place, bound, way))
+    assert {(8, bound, way) for bound in (1, 1 << 30) for way in ("groups", "batches")} <= found

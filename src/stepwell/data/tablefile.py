@@ -7,6 +7,7 @@ import re
 import sys
 from bisect import bisect_right
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from pathlib import Path
@@ -45,7 +46,8 @@ class TableFile:
     notes: list[str] = field(default_factory=list)
 
     def read(self, names: list[str]) -> pl.DataFrame:
-        return self.lazy.select(names).collect()
+        with reading(self.path):
+            return self.lazy.select(names).collect()
 
     def groups(self, names: list[str]) -> Iterator[pl.DataFrame]:
         """Yields whole columns, as many at a time as fit in memory."""
@@ -58,10 +60,11 @@ class TableFile:
         """Yields the rows in the file's order, some at a time."""
         height = batch_rows(len(self.names))
         lazy = self.lazy.select(names)
-        if self.bytes <= IN_MEMORY_BYTES:
-            yield from lazy.collect().iter_slices(height)
-        else:
-            yield from lazy.collect_batches(chunk_size=height, maintain_order=True)
+        with reading(self.path):
+            if self.bytes <= IN_MEMORY_BYTES:
+                yield from lazy.collect().iter_slices(height)
+            else:
+                yield from lazy.collect_batches(chunk_size=height, maintain_order=True)
 
     def file_row(self, index: int) -> int:
         """Row in the file as an editor or a spreadsheet counts: from 1, the header included."""
@@ -71,6 +74,16 @@ class TableFile:
         for name in names:
             if name not in self.names:
                 raise UserError(f"{self.path} has no column {name!r}{nearest(name, self.names)}: {what}")
+
+
+@contextmanager
+def reading(path: str | Path) -> Iterator[None]:
+    """Says in one sentence what polars finds damaged in a file while it reads it."""
+    try:
+        yield
+    except (pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:  # it panics at some damage
+        reason = str(error).split("\n")[0]
+        raise UserError(f"{path} is a damaged Parquet file ({reason}): write it again.") from None
 
 
 def batch_rows(columns: int) -> int:
@@ -116,13 +129,10 @@ def open_table(path: str | Path, empty_tail: bool = False) -> TableFile:
 
 
 def _open_parquet(path: Path) -> TableFile:
-    try:
+    with reading(path):
         lazy = pl.scan_parquet(path, glob=False)
         found = lazy.collect_schema().names()
         rows = int(lazy.select(pl.len()).collect().item())
-    except (pl.exceptions.PolarsError, OSError) as error:
-        reason = str(error).split("\n")[0]
-        raise UserError(f"{path} is a damaged Parquet file ({reason}): write it again.") from None
     names = _column_names(path, found)
     if not rows:
         raise UserError(f"{path} has columns but no rows: there is nothing to learn from.")

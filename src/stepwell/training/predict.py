@@ -13,7 +13,7 @@ import torch
 from stepwell.data import sources
 from stepwell.data.archive import file_fingerprint
 from stepwell.data.dataset import Inputs, NewData, Part
-from stepwell.data.tablefile import batch_rows
+from stepwell.data.tablefile import batch_rows, reading
 from stepwell.data.text import decode
 from stepwell.errors import UserError
 from stepwell.nn import losses
@@ -75,17 +75,17 @@ def predicted(model: Trained, file: str | Path) -> Predicted:
             " again)"
         )
     height = batch_rows(len(own) + len(added))
-    return Predicted(len(new.inputs), _frames(model, new, height), new.notes)
+    return Predicted(len(new.inputs), _frames(model, new, height, file), new.notes)
 
 
-def _frames(model: Trained, new: NewData, height: int) -> Iterator[Any]:
+def _frames(model: Trained, new: NewData, height: int, file: str | Path) -> Iterator[Any]:
     """Yields the table's rows, `height` at a time, with the columns of predictions."""
     done, rows = 0, len(new.inputs)
 
     def state() -> dict[str, Any]:
         return {"fraction": done / rows, "text": f"{done:,} of {rows:,} rows"}
 
-    with Progress(state, after=SILENT_SECONDS):
+    with Progress(state, after=SILENT_SECONDS), reading(file):
         outputs = _outputs(model.network, new.inputs)
         waiting: list[np.ndarray] = []  # predicted, but not of this frame: the network has batches of its own
         for frame in new.table.lazy().collect_batches(chunk_size=height, maintain_order=True):

@@ -3,6 +3,7 @@
 import datetime as dt
 import errno
 import io
+import json
 import os
 import resource
 import signal
@@ -10,7 +11,7 @@ import signal
 import polars
 import pytest
 
-from stepwell.errors import Interrupted
+from stepwell.errors import Interrupted, UserError
 from stepwell.training.write_table import ENDINGS, text, write_table
 
 ROWS = 997
@@ -49,6 +50,44 @@ def test_pieces_make_the_whole(ending, height, tmp_path):
     assert (tmp_path / f"t{ending}").read_bytes() == whole(ending)
     if ending != ".parquet":
         assert "".join(text(TABLE.iter_slices(height), ending)).encode() == whole(ending)
+
+
+NESTED = polars.DataFrame(
+    {
+        "took": [dt.timedelta(hours=25, microseconds=1), None, dt.timedelta(days=-1)],
+        "list": [[1, None], None, []],
+        "deep": [[{"s, t": 'ü"\n', "v": [None]}], [None], None],
+        "struct": [{"u": dt.date(2024, 2, 29), "v": None}, None, {"u": None, "v": [1.5]}],
+        "array": polars.Series([[1, 2], [3, None], None], dtype=polars.Array(polars.Int64, 2)),
+        "none": polars.Series([[None], None, []], dtype=polars.List(polars.Null)),
+    }
+)
+
+
+def test_durations_lists_and_structs_in_a_table_of_text(tmp_path):
+    """A CSV has them as JSON has them: a duration as ISO 8601, the others as JSON text, gaps empty."""
+    write_table(NESTED.iter_slices(2), tmp_path / "t.json")
+    expected = json.loads((tmp_path / "t.json").read_text())
+    assert expected[0]["took"] == "PT90000.000001S"
+    for ending, mark in ((".csv", ","), (".tsv", "\t")):
+        write_table(NESTED.iter_slices(2), tmp_path / f"t{ending}")
+        cells = polars.read_csv(tmp_path / f"t{ending}", separator=mark, infer_schema=False)
+        for name in NESTED.columns:
+            for cell, row in zip(cells[name], expected, strict=True):
+                assert (cell if name == "took" or cell is None else json.loads(cell)) == row[name]
+    write_table(NESTED.iter_slices(2), tmp_path / "t.parquet")
+    assert polars.read_parquet(tmp_path / "t.parquet").equals(NESTED)
+
+
+@pytest.mark.parametrize("values", [[b"\xff", None], [[b"\xff"], None], [{"a": [b"\xff"]}, None]])
+def test_bytes_are_refused_but_in_parquet(values, tmp_path):
+    """The sentence names the column and the format that can hold it."""
+    frame = polars.DataFrame({"x": [1, 2], "raw": values})
+    for ending in set(ENDINGS) - {".parquet"}:
+        with pytest.raises(UserError, match=r"column 'raw' holds bytes.*\.parquet"):
+            write_table([frame], tmp_path / f"t{ending}")
+    write_table([frame], tmp_path / "t.parquet")
+    assert os.listdir(tmp_path) == ["t.parquet"]
 
 
 def broken(after, failure):

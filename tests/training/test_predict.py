@@ -3,6 +3,7 @@
 import csv
 import itertools
 import json
+import os
 import time
 
 import numpy as np
@@ -271,3 +272,28 @@ def test_evaluating_the_training_file_is_noted(people, tmp_path):
     assert "learnt from" in predicting.evaluate_file(people / "run", tmp_path / "copy.csv")["notes"][0]
     polars.read_csv(people / "people.csv").head(100).write_csv(tmp_path / "part.csv")
     assert "notes" not in predicting.evaluate_file(people / "run", tmp_path / "part.csv")
+
+
+def test_a_link_is_written_through_and_special_files_are_refused(people, tmp_path, monkeypatch, capsys):
+    """The link stays and its target has the predictions; pipes, devices and names of no text are refused."""
+    (tmp_path / "target.csv").write_text("older")
+    (tmp_path / "link.csv").symlink_to("target.csv")
+    words = ["stepwell", "predict", str(people / "run"), str(people / "people.csv"), "--out"]
+    monkeypatch.setattr("sys.argv", [*words, str(tmp_path / "link.csv")])
+    main()
+    assert (tmp_path / "link.csv").is_symlink()
+    assert len(polars.read_csv(tmp_path / "target.csv")) == 400
+    os.mkfifo(tmp_path / "pipe.csv")
+    (tmp_path / "null.csv").symlink_to(os.devnull)
+    (tmp_path / "other.csv").symlink_to("blob")
+    for name, said in (
+        ("pipe.csv", "a pipe"),
+        ("null.csv", "a link to /dev/null"),
+        ("other.csv", "of another ending"),
+        ("o\udcff.csv", "o\\udcff.csv': this name is not UTF-8"),
+    ):
+        monkeypatch.setattr("sys.argv", [*words, str(tmp_path / name)])
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as ended:
+            main()
+        assert ended.value.code == 2 and said in capsys.readouterr().err

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +12,7 @@ import numpy as np
 import torch
 
 from stepwell.data import sources
-from stepwell.data.archive import file_fingerprint
+from stepwell.data.archive import file_fingerprint, special_kind
 from stepwell.data.dataset import Inputs, NewData, Part
 from stepwell.data.tablefile import batch_rows, reading
 from stepwell.data.text import decode
@@ -129,12 +130,20 @@ def columns(model: Trained, outputs: np.ndarray) -> dict[str, Any]:
 
 
 def require_writable(out: str | Path, kinds: tuple[str, ...]) -> Path:
-    """Refuses a place that cannot be written before any work is done for it."""
+    """Refuses a place that cannot be written before any work is done for it; a link is its target."""
+    if any("\ud800" <= character <= "\udfff" for character in str(out)):  # Python's for bytes of no UTF-8
+        raise UserError(f"--out {str(out)!a}: this name is not UTF-8; give another file")
     path = Path(out).expanduser()
     if path.suffix.lower() not in kinds:
         raise UserError(f"--out {out}: give a file ending in {', '.join(kinds)}")
+    if path.is_symlink():  # whoever writes puts a new file in place, which would replace the link
+        path = Path(os.path.realpath(path))
+        if path.suffix.lower() != Path(out).suffix.lower():
+            raise UserError(f"--out {out}: this is a link to {path}, of another ending; give another file")
     if path.is_dir():
         raise UserError(f"--out {out}: there is a folder of this name; give another file")
+    if kind := special_kind(path):
+        raise UserError(f"--out {out}: this is a {kind}; give another file")
     if not path.parent.is_dir():
         raise UserError(f"--out {out}: there is no folder {path.parent}")
     return path

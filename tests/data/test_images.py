@@ -82,18 +82,6 @@ def test_class_folders_are_split(folder, tmp_path, in_memory, workers):
 
 
 @pytest.mark.parametrize("in_memory", [True, False])
-def test_pipes_and_sockets_in_a_folder_are_left_out(folder, tmp_path, monkeypatch):
-    """They are counted with the other files that are no images, and nobody waits for them."""
-    folder()
-    os.mkfifo(tmp_path / "pets/cat/pipe.png")
-    monkeypatch.chdir(tmp_path / "pets/dog")  # a socket's path must be short
-    with socket.socket(socket.AF_UNIX) as bound:
-        bound.bind("socket.png")
-        data = load(ImageData(name=str(tmp_path / "pets")))
-    assert data.notes == ["2 files that are not images are left out"]
-    assert len(data.train) + len(data.validation) + len(data.test) == 30
-
-
 @pytest.mark.parametrize("kind", ["folder", "zip", "gztar"])
 @pytest.mark.parametrize("wrapper", ["", "a/b/"])
 def test_parts_are_found_below_single_folders(folder, tmp_path, monkeypatch, in_memory, kind, wrapper):
@@ -264,3 +252,26 @@ def test_a_seed_that_decides_nothing_is_refused(folder, tmp_path):
     folder()
     with pytest.raises(UserError, match=r"data\.split_seed=3 has no effect"):
         load(ImageData(name=str(tmp_path / "pets"), validation=0, test=0, split_seed=3))
+
+
+def test_pipes_and_sockets_in_a_folder_are_left_out(folder, tmp_path, monkeypatch):
+    """They are counted with the other files that are no images, and nobody waits for them."""
+    folder()
+    os.mkfifo(tmp_path / "pets/cat/pipe.png")
+    monkeypatch.chdir(tmp_path / "pets/dog")  # a socket's path must be short
+    with socket.socket(socket.AF_UNIX) as bound:
+        bound.bind("socket.png")
+        data = load(ImageData(name=str(tmp_path / "pets")))
+    assert data.notes == ["2 files that are not images are left out"]
+    assert len(data.train) + len(data.validation) + len(data.test) == 30
+
+
+def test_names_that_are_not_utf8_are_refused(folder, tmp_path):
+    """A class before anything is trained, and a new image, whose name goes into the table."""
+    folder()
+    data = load(ImageData(name=str(tmp_path / "pets")))
+    bad = os.fsencode(tmp_path) + b"/pets/\xff\xfe"
+    os.rename(tmp_path / "pets" / "cat", bad)
+    for read in (load, lambda config: read_new(data.preparation, config.name, False)):
+        with pytest.raises(UserError, match=r"the name '\\udcff\\udcfe.*' is not UTF-8; rename it"):
+            read(ImageData(name=str(tmp_path / "pets")))

@@ -205,6 +205,17 @@ def spoilt(array: np.ndarray, row: int, value: float) -> np.ndarray:
         ({"x": X.astype(object), "y": Y}, "Python objects"),
         ({"x": X, "y": Y.astype(object)}, "Python objects"),
         ({"x": X.astype(str), "y": Y}, "must hold numbers"),
+        ({"x": X + 1j, "y": Y}, "x holds complex numbers (complex128)"),
+        ({"x": X, "y": Y + 0j}, "y holds complex numbers (complex128)"),
+        (
+            {"x": X, "y": np.array(["a", "\udc80", "b"])[Y]},
+            "y has class '\\udc80', which is not valid Unicode",
+        ),
+        (
+            {"x": X, "y": np.array([b"a", b"\xff", b"\xfe"])[Y]},
+            "has class '\\udcfe', which is not valid Unicode",
+        ),
+        ({"x": X, "y": (Y + 0x110000).astype("<u4").view("<U1")}, "y holds texts that are damaged"),
         ({"x": PIXELS[..., :2], "y": Y}, "has shape (60, 5, 7, 2)"),
         ({"x": X, "y": Y, "x_test": X[:, :3], "y_test": Y}, "x_test has shape (3), where training had (4)"),
         ({"x": X, "y": Y, "x_test": X, "y_test": Y + 1}, "y_test has class '3' (row 2)"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import struct
 import zipfile
 from pathlib import Path
 
@@ -142,10 +143,10 @@ def test_a_file_that_fails_after_its_directory_was_read_is_refused(
         read_array(path, members, "x")
 
 
-@pytest.mark.parametrize("shape", ["(10000000000000000, 4)", "(4000000000000000000, 4)", "(-3, 4)"])
+@pytest.mark.parametrize("shape", ["(10000000000000000, 4)", "(4000000000000000000, 4)"])
 @pytest.mark.parametrize("bound", [0, 2**30])
 def test_sizes_that_a_damaged_header_claims_are_refused(tmp_path, monkeypatch, shape, bound):
-    """More bytes than there are, than memory holds and than a machine counts; less than none."""
+    """More bytes than there are, than memory holds and than a machine counts."""
     monkeypatch.setattr(npzfile, "MAP_BYTES_FROM", bound)
     header = f"{{'descr': '<f8', 'fortran_order': False, 'shape': {shape}}}".ljust(117) + "\n"
     content = b"\x93NUMPY\x01\x00\x76\x00" + header.encode() + bytes(80)
@@ -156,3 +157,34 @@ def test_sizes_that_a_damaged_header_claims_are_refused(tmp_path, monkeypatch, s
         file.writestr("x.npy", content)
     with pytest.raises(UserError, match=r"data\.npz: array 'x' is damaged or cut short \("):
         read(str(tmp_path / "data.npz"))
+
+
+SHAPED = "{'descr': '<f4', 'fortran_order': False, 'shape': %s}"
+
+
+@pytest.mark.parametrize("bound", [0, 2**30])
+@pytest.mark.parametrize(
+    "header",
+    [
+        *(SHAPED % shape for shape in ("(True, 4)", "(-1, 4)", "(6.0, 4)", "4", "(1,) * 80")),
+        *("[" * 5000, "(" * 200_000, "\0", "'''", "-" * 9000 + "1", "\xff"),
+        "{'descr': __import__('os').abort(), 'fortran_order': False, 'shape': (4,)}",
+        "{'descr': " + "(" * 3000 + "'<f4'" + ")" * 3000 + ", 'fortran_order': False, 'shape': (4,)}",
+        SHAPED % "(4,)" + " " * 20_000,
+    ],
+    ids=lambda header: header[:60].translate({0: "0"}) if isinstance(header, str) else header,
+)
+def test_a_header_that_is_no_header_is_one_plain_sentence(tmp_path, monkeypatch, header, bound):
+    """Without the parser's own words: no object's address, and no advice to allow pickles."""
+    monkeypatch.setattr(npzfile, "MAP_BYTES_FROM", bound)
+    encoded = header.encode("latin-1")
+    path = tmp_path / "data.npy"
+    path.write_bytes(b"\x93NUMPY\x02\0" + struct.pack("<I", len(encoded)) + encoded + bytes(160))
+    with zipfile.ZipFile(tmp_path / "data.npz", "w") as file:
+        file.write(path, "x.npy")
+    for refused_by in (lambda: read_npy(str(path)), lambda: read(str(tmp_path / "data.npz"))):
+        with pytest.raises(
+            UserError, match=r"cut short \(its header [^()]*(\([^()]*\))?\); write"
+        ) as refused:
+            refused_by()
+        assert "pickle" not in str(refused.value) and "0x" not in str(refused.value)

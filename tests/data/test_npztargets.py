@@ -85,7 +85,7 @@ def test_the_task_follows_from_the_values_or_the_wish(y, wish, task, note):
         (np.ones(60, bool), "regression", "is 1 in all 60 rows"),
         (Y * 0.0 + 2, "auto", "is 2 in all 60 rows"),
         (Y * 0, "auto", "one class only ('0')"),
-        (Y * 1j, "auto", "must hold numbers or text"),
+        (Y * 1j, "auto", "holds complex numbers"),
         (DRAW.integers(0, 9, (60, 2)), "auto", "several targets"),
         (np.ones((60, 2, 2)), "auto", "has shape (60, 2, 2)"),
         (np.ones((60, 0)), "auto", "has shape (60, 0)"),

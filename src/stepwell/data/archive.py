@@ -240,6 +240,11 @@ def is_hidden(name: str) -> bool:
     return any(part.startswith(".") or part == "__MACOSX" for part in name.split("/"))
 
 
+def is_utf8(name: str) -> bool:
+    """Whether a name can be written: Python makes half pairs ("\\udcff") of bytes that are no UTF-8."""
+    return not any("\ud800" <= character <= "\udfff" for character in name)
+
+
 def special_kind(path: str | Path) -> str | None:
     """Returns "pipe", "socket" or "device" for what is none of file, folder and nothing; else None."""
     try:

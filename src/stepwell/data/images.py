@@ -10,7 +10,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from stepwell.data.archive import Archive, SingleFile, open_archive
+from stepwell.data.archive import Archive, SingleFile, is_utf8, open_archive
 from stepwell.data.dataset import DataSet, Inputs, NewData, Part
 from stepwell.data.decoding import Decoder, decode_new, decode_parts
 from stepwell.data.split import SplitConfig, split_by
@@ -94,6 +94,8 @@ def read_new(preparation: dict[str, Any], path: str, targets: bool) -> NewData:
     single = os.path.isfile(path) and path.lower().endswith(EXTENSIONS)
     archive = SingleFile(path) if single else open_archive(path)
     images, _ = _images(archive)
+    for name in images:
+        _require_utf8(archive, name)
     classes: list[str] = preparation["classes"]
     numbers = None
     if targets:
@@ -173,6 +175,8 @@ def _by_class(archive: Archive, images: list[str], root: str, notes: list[str]) 
 
 def _classes(archive: Archive, found: dict[str, dict[str, str]]) -> list[str]:
     classes = sorted(set(found["train"].values()))
+    for name in classes:
+        _require_utf8(archive, name)
     if len(classes) == 1:
         raise UserError(
             f"{archive.path}: there is one class only ('{classes[0]}'); two folders or more are needed."
@@ -185,6 +189,11 @@ def _classes(archive: Archive, found: dict[str, dict[str, str]]) -> list[str]:
                     "which the training part does not."
                 )
     return classes
+
+
+def _require_utf8(archive: Archive, name: str) -> None:
+    if not is_utf8(name):
+        raise UserError(f"{archive.path}: the name {name!a} is not UTF-8; rename it.")
 
 
 def _split(

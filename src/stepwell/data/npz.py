@@ -23,6 +23,7 @@ from stepwell.data.npzfile import (
     read_pair,
     read_samples,
     shape_text,
+    wrong_type,
 )
 from stepwell.data.npztargets import learn_task, read_targets
 from stepwell.data.split import SplitConfig, split_by
@@ -192,7 +193,7 @@ def _pairs(path: str, members: Members) -> tuple[dict[str, tuple[str, str]], lis
 def _layout(path: str, name: str, x: np.ndarray, notes: list[str]) -> Layout:
     """Says whether x holds features, images or sequences, from its shape and type."""
     if x.dtype.kind not in "biuf":
-        raise UserError(f"{path}: {name} is of type {x.dtype}; it must hold numbers.")
+        raise wrong_type(path, name, x, "numbers")
     if x.size == 0 or x.ndim == 0:
         raise UserError(f"{path}: {name} is empty (shape {shape_text(x.shape)}).")
     raw, pixels = x.shape[1:], x.dtype == np.uint8
@@ -246,7 +247,7 @@ def _inputs(x: np.ndarray, rows: Tensor | None, layout: Layout) -> Inputs:
 
 def _check_shape(path: str, name: str, x: np.ndarray, layout: Layout, trained: np.dtype) -> None:
     if x.dtype.kind not in "biuf":
-        raise UserError(f"{path}: {name} is of type {x.dtype}; it must hold numbers.")
+        raise wrong_type(path, name, x, "numbers")
     if x.shape[1:] != layout.raw:
         raise UserError(
             f"{path}: one sample of {name} has shape {shape_text(x.shape[1:])}, "

@@ -5,6 +5,7 @@ from __future__ import annotations
 import lzma
 import math
 import os
+import tokenize
 import zipfile
 import zlib
 from pathlib import Path
@@ -18,6 +19,9 @@ from stepwell.errors import UserError
 from stepwell.progress import counted
 
 MAP_BYTES_FROM = 256 * 2**20  # arrays at least this large stay on disk
+
+# What NumPy lets through of the parser that it hands a header to. It never runs code in it.
+_HEADER_ERRORS = (ValueError, TypeError, SyntaxError, tokenize.TokenError, RecursionError, MemoryError)
 
 Members = dict[str, zipfile.ZipInfo]
 
@@ -60,7 +64,9 @@ def read_array(path: str, members: Members, name: str) -> np.ndarray:
     except RuntimeError as error:  # how zipfile says that a password is needed
         raise UserError(f"{path}: '{name}' is encrypted; store it without a password.") from error
     except (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, ValueError) as error:
-        raise UserError(f"{path}: array '{name}' is damaged or cut short ({error}).") from error
+        raise UserError(
+            f"{path}: array '{name}' is damaged or cut short ({error}); write it with numpy.savez."
+        ) from error
 
 
 def read_pair(path: str, members: Members, names: tuple[str, str]) -> tuple[np.ndarray, np.ndarray]:
@@ -111,7 +117,9 @@ def read_npy(path: str) -> np.ndarray:
     except UserError:
         raise
     except (ValueError, EOFError) as error:
-        raise UserError(f"{path}: not a .npy file, or cut short ({error}).") from error
+        raise UserError(
+            f"{path}: not a .npy file, or cut short ({error}); write it with numpy.save."
+        ) from error
 
 
 def check_finite(path: str, name: str, array: np.ndarray, most: float = LARGEST) -> None:
@@ -134,6 +142,16 @@ def check_finite(path: str, name: str, array: np.ndarray, most: float = LARGEST)
                     "replace it, or drop the row."
                 )
             advance(len(chunk))
+
+
+def wrong_type(path: str, name: str, array: np.ndarray, needed: str) -> UserError:
+    """Returns what to raise for an array that holds something else than is needed."""
+    if array.dtype.kind == "c":
+        return UserError(
+            f"{path}: {name} holds complex numbers ({array.dtype}); store their real and imaginary parts"
+            " beside each other."
+        )
+    return UserError(f"{path}: {name} is of type {array.dtype}; it must hold {needed}.")
 
 
 def listed(members: Members) -> str:
@@ -173,7 +191,12 @@ def _header(path: str, name: str, file: Any) -> tuple[tuple[int, ...], bool, np.
     if version not in ((1, 0), (2, 0)):
         raise ValueError(f"version {version[0]}.{version[1]} of the .npy format")
     read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-    shape, fortran, dtype = read(file)
+    try:
+        shape, fortran, dtype = read(file)
+    except _HEADER_ERRORS as error:  # NumPy's words are for programmers, and advise to allow pickles
+        raise ValueError("its header cannot be read") from error
+    if any(type(length) is not int or length < 0 for length in shape):
+        raise ValueError(f"its header gives the shape {shape_text(shape)}")
     if dtype.hasobject:
         raise UserError(
             f"{path}: array '{name}' holds Python objects, which are never loaded (they could run code); "

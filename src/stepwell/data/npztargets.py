@@ -6,8 +6,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from stepwell.data.archive import is_utf8
 from stepwell.data.dataset import Task
-from stepwell.data.npzfile import check_finite, shape_text
+from stepwell.data.npzfile import check_finite, shape_text, wrong_type
 from stepwell.data.tablefile import listing
 from stepwell.data.targets import MOST_NUMBERED_CLASSES, Wish, few_enough
 from stepwell.errors import UserError
@@ -27,7 +28,7 @@ def learn_task(path: str, name: str, y: np.ndarray, wish: Wish) -> Learnt:
     Raises UserError for a single class or value, and for what cannot be what is wished.
     """
     if y.dtype.kind not in "biufUS":
-        raise UserError(f"{path}: {name} is of type {y.dtype}; it must hold numbers or text.")
+        raise wrong_type(path, name, y, "numbers or text")
     y = _flat(y)
     if y.ndim > 2 or y.size == 0:
         raise UserError(f"{path}: {name} has shape {shape_text(y.shape)}; (N,) or (N, targets) is needed.")
@@ -49,7 +50,7 @@ def read_targets(path: str, name: str, y: np.ndarray, task: Task, classes: list[
         )
     values, inverse = np.unique(y, return_inverse=True)
     number = {label: index for index, label in enumerate(classes)}
-    names = class_names(values)
+    names = _text_names(path, name, values)
     for value, label in enumerate(names):
         if label not in number:
             row = int(np.flatnonzero(inverse == value)[0])
@@ -64,12 +65,27 @@ def read_targets(path: str, name: str, y: np.ndarray, task: Task, classes: list[
 def class_names(values: np.ndarray) -> list[str]:
     """Returns how classes (K,) are called; 3.0 is class 3, and True is class 1."""
     if values.dtype.kind == "S":
-        return [value.decode("utf-8", "replace") for value in values.tolist()]
+        return [value.decode("utf-8", "surrogateescape") for value in values.tolist()]
     if values.dtype.kind == "b":
         values = values.astype(np.uint8)
     if values.dtype.kind == "f":  # what is not whole is no class that training had
         return [str(int(value)) if value.is_integer() else str(value) for value in values.tolist()]
     return [str(value) for value in values.tolist()]
+
+
+def _text_names(path: str, name: str, values: np.ndarray) -> list[str]:
+    """`class_names`, of which none can be something that no file and no page can hold."""
+    try:
+        names = class_names(values)
+    except (ValueError, SystemError):  # a number that is no character's
+        raise UserError(f"{path}: {name} holds texts that are damaged; store the class names anew.") from None
+    for label in names:
+        if not is_utf8(label):
+            raise UserError(
+                f"{path}: {name} has class {label!a}, which is not valid Unicode (UTF-8); store the class"
+                " names anew."
+            )
+    return names
 
 
 def _flat(y: np.ndarray) -> np.ndarray:
@@ -120,7 +136,7 @@ def _single(path: str, name: str, y: np.ndarray, wish: Wish) -> Learnt:
             f"{path}: {name} has values that are not whole, such as"
             f" {distinct[distinct != np.round(distinct)][0]:g}: leave out data.task=classification."
         )
-    classes = class_names(distinct)
+    classes = _text_names(path, name, distinct)
     if len(classes) == 1:
         raise UserError(f"{path}: {name} has one class only ('{classes[0]}'); two or more are needed.")
     if len(classes) > 100 and len(classes) > len(y) / 2:

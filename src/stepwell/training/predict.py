@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from stepwell.data import sources
-from stepwell.data.archive import file_fingerprint, special_kind
+from stepwell.data.archive import file_fingerprint, is_utf8, special_kind
 from stepwell.data.dataset import Inputs, NewData, Part
 from stepwell.data.tablefile import batch_rows, reading
 from stepwell.data.text import decode
@@ -131,7 +131,7 @@ def columns(model: Trained, outputs: np.ndarray) -> dict[str, Any]:
 
 def require_writable(out: str | Path, kinds: tuple[str, ...]) -> Path:
     """Refuses a place that cannot be written before any work is done for it; a link is its target."""
-    if any("\ud800" <= character <= "\udfff" for character in str(out)):  # Python's for bytes of no UTF-8
+    if not is_utf8(str(out)):
         raise UserError(f"--out {str(out)!a}: this name is not UTF-8; give another file")
     path = Path(out).expanduser()
     if path.suffix.lower() not in kinds:

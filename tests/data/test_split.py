@@ -50,17 +50,6 @@ def test_the_seed_alone_decides(seed):
     assert not np.array_equal(one[2], split(200, None, 0.2, 0.15, seed + 1)[2])
 
 
-@given(sizes=st.lists(st.integers(1, 9), min_size=6, max_size=40), seed=SEEDS)
-def test_groups_stay_together(sizes, seed):
-    """No group has rows in two parts, whatever the groups' sizes, and no row is lost."""
-    groups = np.repeat(np.arange(len(sizes)), sizes).astype(str)
-    parts = split(len(groups), None, 0.2, 0.2, seed, groups)
-    assert sorted(np.concatenate(parts).tolist()) == list(range(len(groups)))
-    members = [set(groups[part]) for part in parts]
-    assert not (members[0] & members[1] or members[0] & members[2] or members[1] & members[2])
-    assert abs(len(parts[2]) - 0.2 * len(groups)) <= max(sizes)
-
-
 def test_every_row_is_as_likely_in_the_test_part():
     """Over 2,000 seeds, each of 20 rows is tested in 25 % of them (binomial, five standard deviations)."""
     count = np.zeros(20)

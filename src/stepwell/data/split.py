@@ -41,12 +41,7 @@ def split_by(
 
 
 def split(
-    n: int,
-    labels: ArrayLike | None,
-    test: float,
-    validation: float,
-    seed: int,
-    groups: ArrayLike | None = None,
+    n: int, labels: ArrayLike | None, test: float, validation: float, seed: int
 ) -> tuple[Index, Index, Index]:
     """Returns the sorted row numbers (int64) of the training, validation and test part.
 
@@ -57,23 +52,18 @@ def split(
     labels: (n,) classes. Each class then has its share in each part to within one row (quotas
     n_c · share, whole numbers by largest remainder), and at least one row in the training part:
     a class with a single row is trained on.
-    groups: (n,) rows of equal value stay together (one patient's, one video's). Shares are then met
-    only as closely as the groups' sizes allow, and labels are not balanced.
 
-    Raises UserError where n, or the number of groups or of rows a class, is too small for the parts.
+    Raises UserError where n, or the number of rows a class, is too small for the parts.
 
     Example: split(10, None, 0.2, 0.25, seed=0) has 6, 2 and 2 rows.
     """
     random = np.random.default_rng(seed)
-    # A unit is what goes to one part as a whole: a row, or a group of rows.
-    unit, units = (np.arange(n), n) if groups is None else _numbered(groups)
-    stratum = np.zeros(units, np.int64) if labels is None or groups is not None else _numbered(labels)[0]
-    size = np.bincount(unit, minlength=units)
-    order = random.permutation(units)
+    stratum = np.zeros(n, np.int64) if labels is None else _numbered(labels)
+    order = random.permutation(n)
 
-    taken = _take(order, stratum[order], size[order], test, random)
+    taken = _take(stratum[order], test, random)
     left = order[~taken]
-    also = _take(left, stratum[left], size[left], validation, random)
+    also = _take(stratum[left], validation, random)
     parts = []
     for name, share, chosen in (
         ("training", 1.0, left[~also]),
@@ -85,9 +75,7 @@ def split(
                 f"{n} samples are too few for a training, a validation and a test part"
                 f" (the {name} part would be empty): bring more, or change data.test and data.validation."
             )
-        member = np.zeros(units, bool)
-        member[chosen] = True
-        parts.append(np.flatnonzero(member[unit]).astype(np.int64))
+        parts.append(np.sort(chosen).astype(np.int64))
     return parts[0], parts[1], parts[2]
 
 
@@ -110,25 +98,14 @@ def _refuse_unused(config: SplitConfig, own: Collection[str]) -> None:
             raise UserError(f"data.{key}={value} has no effect: {why}; remove the key")
 
 
-def _numbered(values: ArrayLike) -> tuple[Index, int]:
-    distinct, number = np.unique(np.asarray(values), return_inverse=True)
-    return number.reshape(-1).astype(np.int64), len(distinct)
+def _numbered(values: ArrayLike) -> Index:
+    return np.unique(np.asarray(values), return_inverse=True)[1].reshape(-1).astype(np.int64)
 
 
-def _take(
-    units: Index, stratum: Index, size: Index, share: float, random: np.random.Generator
-) -> NDArray[np.bool_]:
-    """Marks which of the shuffled `units` make up `share` of all rows, stratum by stratum."""
-    taken = np.zeros(len(units), bool)
-    if share <= 0 or not len(units):
-        return taken
-    if (size > 1).any():  # groups: go through them in their random order while that comes nearer
-        reached = np.cumsum(size)
-        goal = share * reached[-1]
-        count = int(np.searchsorted(reached, goal))
-        if count == 0 or abs(reached[count] - goal) < abs(reached[count - 1] - goal):
-            count += 1
-        taken[: min(count, len(units) - 1)] = True
+def _take(stratum: Index, share: float, random: np.random.Generator) -> NDArray[np.bool_]:
+    """Marks which of the shuffled rows make up `share` of all, stratum by stratum; stratum: each row's."""
+    taken = np.zeros(len(stratum), bool)
+    if share <= 0 or not len(stratum):
         return taken
     members = np.bincount(stratum)
     for c, seats in enumerate(_apportion(members, share, random)):

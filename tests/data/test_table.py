@@ -222,6 +222,11 @@ def test_each_row_of_a_new_file_has_its_prediction(path, tmp_path):
         (lambda f: f.drop("survived"), True, "no column 'survived'.* predict does without"),
         (lambda f: f.with_columns(age=pl.lit("old")), False, "'age', row 2: 'old' is not a number"),
         (lambda f: f.with_columns(joined=pl.lit("soon")), False, "'joined', row 2: 'soon' is not a date"),
+        (
+            lambda f: f.with_columns(joined=pl.lit("9999-12-31")),
+            False,
+            "'joined', row 2: '9999-12-31' is of the year 9999, and dates are read from 1600 to 2299: mend",
+        ),
         (lambda f: f.with_columns(member=pl.lit("maybe")), False, "'member', row 2: 'maybe' is not true or"),
         (
             lambda f: f.with_columns(survived=pl.lit("perhaps")),
@@ -274,3 +279,16 @@ def test_a_seed_that_decides_nothing_is_refused(path):
     """Without a validation and a test part there is nothing to draw."""
     with pytest.raises(UserError, match=r"data\.split_seed=3 has no effect"):
         load(config(path, validation=0, test=0, split_seed=3))
+
+
+@pytest.mark.parametrize("ending", [".csv", ".parquet"])
+def test_columns_without_a_name_are_noted(tmp_path, ending):
+    """In training and for new data, where they come back under the name that they are given."""
+    rows = {"": ["k", "l"] * 20, "a": [0.5, 3.5] * 20, "y": ["p", "q"] * 20}
+    frame, path = pl.DataFrame(rows), tmp_path / f"t{ending}"
+    frame.write_csv(path) if ending == ".csv" else frame.write_parquet(path)
+    data = load(config(path, target="y"))
+    new = read_new(data.preparation, str(path), False)
+    for notes in (data.notes, new.notes):
+        assert f"t{ending}: a column without a name is called 'column 1'." in notes
+    assert new.table.collect_schema().names() == ["column 1", "a", "y"]

@@ -64,6 +64,7 @@ DATE_FORMATS = [
 ]
 _PARTS = ["year", "month", "day", "weekday", "hour"]
 _DAY = 86_400_000_000  # microseconds
+_YEARS = (1600, 2299)  # first and last that a text is a date of
 
 Column = dict[str, Any]
 Row = Callable[[int], int]
@@ -140,10 +141,10 @@ def best_style(text: pl.Series, weight: pl.Series, separator: str | None) -> tup
     return best, most
 
 
-def dates(text: pl.Series, form: str) -> pl.Series:
+def dates(text: pl.Series, form: str, years: tuple[int, int] = _YEARS) -> pl.Series:
     """Returns UTC datetimes (microseconds), null where a text has another form.
 
-    The years 1600 to 2299 only: "%Y" alone takes the version number 1-2-3 for a day of year 1.
+    Of these years, the last included: "%Y" alone takes the version number 1-2-3 for a day of year 1.
     """
     plain = text.str.replace(r"^(\d{4}-\d{1,2}-\d{1,2})T", "${1} ").str.replace(r"Z$", "+00:00")
     plain = plain.str.replace(r"^(\d{4}-\d{1,2})$", "${1}-01")  # a month is its first day
@@ -151,7 +152,7 @@ def dates(text: pl.Series, form: str) -> pl.Series:
     if isinstance(found.dtype, pl.Datetime) and found.dtype.time_zone:
         found = found.dt.convert_time_zone("UTC").dt.replace_time_zone(None)
     year = found.dt.year()
-    return found.set(((year < 1600) | (year > 2299)).fill_null(False), None)
+    return found.set(((year < years[0]) | (year > years[1])).fill_null(False), None)
 
 
 def booleans(text: pl.Series) -> pl.Series:
@@ -404,6 +405,11 @@ def _refuse(
     misfit = misfits(column, values, parsed)
     if misfit.any() and not unseen_missing:
         wrong = int(misfit.arg_max())  # type: ignore[arg-type]
+        if column["kind"] == "date" and (year := _year_beyond(column, values[wrong])) is not None:
+            raise UserError(
+                f"{place}column {name!r}, row {row(wrong)}: {shortened(values[wrong])} is of the year {year},"
+                f" and dates are read from {_YEARS[0]} to {_YEARS[1]}: mend the value, or leave it empty."
+            )
         what = {"number": "a number", "date": "a date", "boolean": "true or false"}[column["kind"]]
         like = (
             f" like those before ({column['format']})"
@@ -422,6 +428,13 @@ def _refuse(
                 f"{place}column {name!r}, row {row(i)}: {values[i]} is infinite or too large (the limit"
                 f" is {LARGEST:g}): mend the value, give the column in a larger unit, or leave it empty."
             )
+
+
+def _year_beyond(column: Column, value: Any) -> int | None:
+    """Returns the year of a text that is no date for that alone."""
+    forms = [column["format"]] if column["format"] else DATE_FORMATS[:4]
+    moments = [dates(pl.Series([str(value)]), form, (0, 9999))[0] for form in forms]
+    return next((moment.year for moment in moments if moment is not None), None)
 
 
 def shortened(value: Any) -> str:

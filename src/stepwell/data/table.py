@@ -133,7 +133,7 @@ def read_new(preparation: dict[str, Any], path: str, targets: bool) -> NewData:
     else:
         blocks = _blocks(table, learnt, unseen_missing=False)
         inputs = TensorInputs(torch.from_numpy(np.concatenate(list(blocks))))
-    return NewData(inputs, table.lazy.select(table.names), goal, _unseen(table, learnt))
+    return NewData(inputs, table.lazy.select(table.names), goal, table.notes + _unseen(table, learnt))
 
 
 def _unseen(table: TableFile, learnt: list[columns.Column]) -> list[str]:

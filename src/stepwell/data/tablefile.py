@@ -133,12 +133,13 @@ def _open_parquet(path: Path) -> TableFile:
         lazy = pl.scan_parquet(path, glob=False)
         found = lazy.collect_schema().names()
         rows = int(lazy.select(pl.len()).collect().item())
-    names = _column_names(path, found)
+    notes: list[str] = []
+    names = _column_names(path, found, notes)
     if not rows:
         raise UserError(f"{path} has columns but no rows: there is nothing to learn from.")
     lazy = lazy.select(pl.col(old).alias(new) for old, new in zip(found, names, strict=True))
     size = max(path.stat().st_size, 8 * rows * len(names))
-    return TableFile(path, names, rows, size, lazy)
+    return TableFile(path, names, rows, size, lazy, notes=notes)
 
 
 def _open_text(path: Path, start: bytes, empty_tail: bool) -> TableFile:
@@ -148,7 +149,7 @@ def _open_text(path: Path, start: bytes, empty_tail: bool) -> TableFile:
     notes = (
         [] if separator in ",\t" else [f"{path.name}: the columns are separated by {_SEPARATORS[separator]}."]
     )
-    names = _header(path, separator)
+    names = _header(path, separator, notes)
     gaps: list[int] = []
     if size > IN_MEMORY_BYTES:
         lazy, rows, gaps = _converted(path, separator, names, empty_tail)
@@ -229,12 +230,12 @@ def _reader(file, separator: str):
     return csv.reader(file, delimiter=separator, strict=True)
 
 
-def _header(path: Path, separator: str) -> list[str]:
+def _header(path: Path, separator: str, notes: list[str]) -> list[str]:
     with path.open(encoding="utf-8-sig", newline="") as file:
         try:
             for row in _reader(file, separator):
                 if any(cell.strip() for cell in row):
-                    return _column_names(path, row)
+                    return _column_names(path, row, notes)
         except UnicodeDecodeError:
             raise _wrong_encoding(path) from None
         except csv.Error:
@@ -247,8 +248,13 @@ def looks_like_data(names: list[str]) -> bool:
     return all(re.fullmatch(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?", name) for name in names)
 
 
-def _column_names(path: Path, found: list[str]) -> list[str]:
+def _column_names(path: Path, found: list[str], notes: list[str]) -> list[str]:
     names = [name.strip() or f"column {i}" for i, name in enumerate(found, 1)]
+    unnamed = [called for called, name in zip(names, found, strict=True) if not name.strip()]
+    if len(unnamed) == 1:
+        notes.append(f"{path.name}: a column without a name is called {unnamed[0]!r}.")
+    elif unnamed:
+        notes.append(f"{path.name}: columns without names are called {listing(unnamed)}.")
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
         if looks_like_data(twice):

@@ -1,7 +1,7 @@
 """Adam."""
 
 from collections.abc import Iterable
-from typing import Any, ClassVar
+from typing import Any, Never
 
 from stepwell.optim.optimizer import RuleOptimizer
 from stepwell.rules.adam import ADAM
@@ -12,18 +12,12 @@ class Adam(RuleOptimizer):
 
     lr: η ≥ 0. betas: β1, β2 in [0, 1). eps: ε ≥ 0, outside the root. weight_decay: adds
     weight_decay · w to the gradient (coupled). decay: subtracts lr · decay · w from the weight
-    (decoupled: AdamW). As `torch.optim.Adam`.
+    (decoupled: AdamW); decoupled_weight_decay=True takes weight_decay as `decay`. foreach, fused and
+    capturable choose torch's kernels and have no effect here; the others are refused except at their
+    defaults. As `torch.optim.Adam`, its arguments in its order.
     """
 
-    torch_arguments: ClassVar[dict[str, Any]] = {
-        "amsgrad": False,
-        "maximize": False,
-        "foreach": None,
-        "capturable": False,
-        "differentiable": False,
-        "fused": None,
-        "decoupled_weight_decay": False,
-    }
+    rules = (ADAM,)
 
     def __init__(
         self,
@@ -32,8 +26,29 @@ class Adam(RuleOptimizer):
         betas: tuple[float, float] = (0.9, 0.999),
         eps: float = 1e-8,
         weight_decay: float = 0.0,
+        amsgrad: bool = False,
         *,
+        foreach: bool | None = None,
+        maximize: bool = False,
+        capturable: bool = False,
+        differentiable: bool = False,
+        fused: bool | None = None,
+        decoupled_weight_decay: bool = False,
         decay: float = 0.0,
+        **unknown: Never,
     ) -> None:
-        defaults = {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay, "decay": decay}
-        super().__init__(ADAM, params, defaults)
+        defaults = {
+            "lr": lr,
+            "betas": betas,
+            "eps": eps,
+            "weight_decay": weight_decay,
+            "amsgrad": amsgrad,
+            "foreach": foreach,
+            "maximize": maximize,
+            "capturable": capturable,
+            "differentiable": differentiable,
+            "fused": fused,
+            "decoupled_weight_decay": decoupled_weight_decay,
+            "decay": decay,
+        }
+        super().__init__(params, defaults, unknown)

@@ -54,8 +54,9 @@ def build(
 ) -> RuleOptimizer:
     """Makes the optimizer that a recipe names; `l2` is coupled, `decay` decoupled weight decay."""
     if isinstance(config, AdamConfig):
-        return Adam(params, config.lr, (config.beta1, config.beta2), config.eps, l2, decay=decay)
+        betas = (config.beta1, config.beta2)
+        return Adam(params, config.lr, betas, config.eps, weight_decay=l2, decay=decay)
     if isinstance(config, SgdConfig):
-        return SGD(params, config.lr, 0.0, l2, decay=decay)
+        return SGD(params, config.lr, weight_decay=l2, decay=decay)
     kind = SGD if config.name == "momentum" else MomentumDisplacement
-    return kind(params, config.lr, config.momentum, l2, decay=decay)
+    return kind(params, config.lr, config.momentum, weight_decay=l2, decay=decay)

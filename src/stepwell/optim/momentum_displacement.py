@@ -1,7 +1,7 @@
 """Momentum in the displacement form."""
 
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, Never
 
 from stepwell.optim.optimizer import RuleOptimizer
 from stepwell.rules.momentum_displacement import MOMENTUM_DISPLACEMENT
@@ -14,6 +14,8 @@ class MomentumDisplacement(RuleOptimizer):
     once the rate changes; torch.optim does not have it.
     """
 
+    rules = (MOMENTUM_DISPLACEMENT,)
+
     def __init__(
         self,
         params: Iterable[Any],
@@ -22,6 +24,7 @@ class MomentumDisplacement(RuleOptimizer):
         weight_decay: float = 0.0,
         *,
         decay: float = 0.0,
+        **unknown: Never,
     ) -> None:
         defaults = {"lr": lr, "momentum": momentum, "weight_decay": weight_decay, "decay": decay}
-        super().__init__(MOMENTUM_DISPLACEMENT, params, defaults)
+        super().__init__(params, defaults, unknown)

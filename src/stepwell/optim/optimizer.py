@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import math
 from collections import defaultdict
 from collections.abc import Callable, Iterable
@@ -18,6 +19,9 @@ from stepwell.rules import Rule
 class RuleOptimizer(torch.optim.Optimizer):
     """Runs a rule as a `torch.optim.Optimizer`: parameter groups, hooks and `state_dict` are torch's.
 
+    A subclass names its `rules`, from the one with the least state to the one with the most, and
+    `rule_of` says which of them a group's hyperparameters ask for now.
+
     `gradient_norm` is the norm of all gradients at the last step, a tensor on their device, so that
     reading it is the caller's choice of when to wait. `state[p]` holds `step` and the rule's state
     once p had an update, as in torch: the state's tensors are the engine's own, `step` is for reading.
@@ -28,25 +32,26 @@ class RuleOptimizer(torch.optim.Optimizer):
 
     _step_supports_amp_scaling = True  # a GradScaler then sets `found_inf` and `grad_scale` around `step`
 
-    def __init__(self, rule: Rule, params: Iterable[Any], defaults: dict[str, Any]) -> None:
-        self.rule = rule
+    rules: ClassVar[tuple[Rule, ...]]
+
+    def __init__(self, params: Iterable[Any], defaults: dict[str, Any], unknown: dict[str, Any]) -> None:
+        for name in unknown:
+            raise UserError(_no_argument(type(self).__name__, name, ["params", *defaults]))
         self.gradient_norm: Tensor | None = None
         self.skipped: Tensor | None = None
         self._forget()
-        super().__init__(params, {**self.torch_arguments, **defaults})
+        super().__init__(params, defaults)
 
-    # torch's further arguments at the values that mean "plain": carried in the groups so that torch
-    # can load our state, and refused at any other value when torch's state is loaded here.
-    torch_arguments: ClassVar[dict[str, Any]] = {}
+    def rule_of(self, group: dict[str, Any]) -> Rule:
+        """The rule of a parameter group at today's values of its hyperparameters."""
+        return self.rules[0]
 
     def _forget(self) -> None:
         """Drops what is made anew from the groups and the state when first needed."""
         self._engines: dict[int, Eager] = {}
         self._shown: dict[int, list[int]] = {}  # the steps of each engine that `state` last told
-        self._checked: dict[tuple[int, str], Any] = {}  # the hyperparameters that were last found right
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {**super().__getstate__(), "state": self.state, "rule": self.rule}
+        # The values that were last found right, a dict a group.
+        self._checked: defaultdict[int, dict[str, Any]] = defaultdict(dict)
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.gradient_norm = self.skipped = None
@@ -62,7 +67,8 @@ class RuleOptimizer(torch.optim.Optimizer):
                 self._shown[number] = list(engine.steps)
                 for p, step, values in zip(engine.parameters, engine.steps, engine.state, strict=True):
                     if step:
-                        told[p] = {"step": torch.tensor(float(step)), **values}
+                        # What another rule of this optimizer left stays, as in torch.
+                        told[p] = {**told.get(p, {}), "step": torch.tensor(float(step)), **values}
                     else:
                         told.pop(p, None)  # no update, no state, as in torch
         return told
@@ -79,10 +85,11 @@ class RuleOptimizer(torch.optim.Optimizer):
 
     def hyperparameters(self, group: int = 0) -> dict[str, float]:
         """Today's values of a group's hyperparameters, by their names in the rule's formula."""
-        values = dict(self.param_groups[group])
+        values = self.param_groups[group]
+        rule = self.rule_of(values)
         if "betas" in values:
-            values["beta1"], values["beta2"] = values["betas"]
-        return {name: values[name] for name in self.rule.defaults}
+            values = {**values, "beta1": values["betas"][0], "beta2": values["betas"][1]}
+        return {name: values[name] for name in rule.defaults}
 
     def step(self, closure: Callable[[], Any] | None = None) -> Any:  # type: ignore[override]
         """Makes one update; returns the closure's loss, if there is one."""
@@ -100,8 +107,10 @@ class RuleOptimizer(torch.optim.Optimizer):
         self.skipped = self._unscale() if hasattr(self, "found_inf") else None
         norms = []
         for number, group in enumerate(self.param_groups):
-            engine = self._engines.get(number) or self._engine(number)
+            engine = self._engine(number)
             l2, decay = group["weight_decay"], group["decay"]
+            if group.get("decoupled_weight_decay"):  # torch's word for AdamW
+                l2, decay = 0.0, l2 + decay
             norms.append(engine.step(self.hyperparameters(number), l2, decay, self.skipped))
         self.gradient_norm = total_norm(norms)
 
@@ -115,13 +124,13 @@ class RuleOptimizer(torch.optim.Optimizer):
 
     def _check_changes(self) -> None:
         """Checks the hyperparameters that are not those of the last update, before any weight is changed."""
-        checked = self._checked
         for number, group in enumerate(self.param_groups):
-            for name in RANGES:
-                if name in group and checked.get((number, name)) != (value := group[name]):
+            right = self._checked[number]
+            for name, value in group.items():
+                if right.get(name, right) is not value and name in CHECKED:
                     _check(name, value)
-                    # A list can be changed in place: as a tuple it is never equal, and checked each time.
-                    checked[number, name] = tuple(value) if isinstance(value, list) else value
+                    if type(value) is not list:  # a list can be changed in place, and is checked each time
+                        right[name] = value
 
     def zero_grad(self, set_to_none: bool = True) -> None:
         """As torch's, without its profiler's record."""
@@ -132,23 +141,33 @@ class RuleOptimizer(torch.optim.Optimizer):
                 p.grad = None
 
     def _engine(self, number: int) -> Eager:
-        """The engine of a parameter group, made when first needed, since groups can be added later."""
-        if number not in self._engines:
-            engine = Eager(self.rule, self.param_groups[number]["params"])
+        """The engine of a parameter group: made when first needed, since groups can be added later, and
+        anew when the group's rule changes."""
+        group = self.param_groups[number]
+        rule, engine = self.rule_of(group), self._engines.get(number)
+        if engine is None or engine.rule is not rule:
+            told = self.state
+            engine = Eager(rule, group["params"])
             for i, p in enumerate(engine.parameters):
-                values = {name: v for name, v in self.state.get(p, {}).items() if v is not None}
+                values = {name: v for name, v in told.get(p, {}).items() if v is not None}
                 if values:
-                    if values.keys() - {"step"} != engine.state[i].keys():
-                        raise UserError(
-                            f"this state has {', '.join(values)}, which is not that of {self.rule.name}: "
-                            "load the state of the same optimizer"
-                        )
+                    self._check_names(values.keys() - {"step"}, rule)
                     # torch's momentum counts no steps: that there is state says that there was one.
                     engine.steps[i] = int(values.get("step", 1))
                     for name, value in engine.state[i].items():
-                        value.copy_(values[name])
+                        if name in values:  # else momentum starts now, from 0
+                            value.copy_(values[name])
             self._engines[number] = engine
-        return self._engines[number]
+            self._shown.pop(number, None)
+        return engine
+
+    def _check_names(self, names: set[str], rule: Rule) -> None:
+        """Refuses state that is not that of one of the rules."""
+        if not set(self.rules[0].state) <= names <= set(self.rules[-1].state):
+            raise UserError(
+                f"this state has {', '.join(sorted(names)) or 'only step'}, which is not that of "
+                f"{rule.name}: load the state of the same optimizer"
+            )
 
     def engines(self) -> list[Eager]:
         """The engines, one a parameter group, with each parameter's state tensors."""
@@ -156,9 +175,6 @@ class RuleOptimizer(torch.optim.Optimizer):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         for group in state_dict["param_groups"]:
-            for key, plain in self.torch_arguments.items():
-                if key in CHANGES_THE_RULE and group.get(key, plain) != plain:
-                    raise UserError(f"this state was made with {key}={group[key]!r}, which is another rule")
             _check_group(group)
         super().load_state_dict(state_dict)
         for group in self.param_groups:
@@ -167,13 +183,17 @@ class RuleOptimizer(torch.optim.Optimizer):
 
 
 def _check_group(group: dict[str, Any]) -> None:
-    for name in RANGES:
-        if name in group:
-            _check(name, group[name])
+    for name in CHECKED & group.keys():
+        _check(name, group[name])
 
 
 def _check(name: str, value: Any) -> None:
-    """Refuses a hyperparameter that would spoil the weights without a word."""
+    """Refuses a value that would spoil the weights, or be passed over, without a word."""
+    if name in NOT_HERE:
+        plain, advice = NOT_HERE[name]
+        if not (isinstance(value, (bool, int, float)) and value == plain):
+            raise UserError(f"{name}={value!r} asks for an update that is not here yet: {advice}")
+        return
     low, high = RANGES[name]
     if type(value) is float and low <= value < high and name != "betas":
         return  # the common case, once an update
@@ -188,8 +208,20 @@ def _check(name: str, value: Any) -> None:
         raise UserError(f"{name}={value!r} cannot be used: give {what} {bound}")
 
 
-# Those of torch's arguments that change the formula (the others choose an implementation).
-CHANGES_THE_RULE = {"dampening", "nesterov", "maximize", "amsgrad", "decoupled_weight_decay"}
+def _no_argument(kind: str, name: str, known: list[str]) -> str:
+    near = difflib.get_close_matches(name, known, 1)
+    hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(known)}"
+    return f"{kind} has no argument {name}; {hint}"
+
+
+# Those of torch's arguments that ask for another update: their plain value, and what to do without them.
+NOT_HERE: dict[str, tuple[Any, str]] = {
+    "dampening": (0, "leave it at 0, or use torch.optim.SGD"),
+    "nesterov": (False, "leave it at False, or use torch.optim.SGD"),
+    "maximize": (False, "leave it at False and minimize the negative of what is to grow"),
+    "amsgrad": (False, "leave it at False, or use torch.optim.Adam"),
+    "differentiable": (False, "leave it at False, or use torch.optim's class of the same name"),
+}
 
 # The range of each hyperparameter: low ≤ value < high.
 RANGES: dict[str, tuple[float, float]] = {
@@ -200,3 +232,5 @@ RANGES: dict[str, tuple[float, float]] = {
     "weight_decay": (0.0, math.inf),
     "decay": (0.0, math.inf),
 }
+
+CHECKED = RANGES.keys() | NOT_HERE.keys()

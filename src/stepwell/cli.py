@@ -325,11 +325,13 @@ def _print_json(value: Any) -> None:
 
 def _print_rows_json(found: Any) -> None:
     """One JSON object with all rows, of which only some are in memory at a time."""
-    sys.stdout.write(f'{{"rows": {found.rows}, "file": null, "predictions": [')
+    from stepwell.training.write_table import as_text
+
     for number, frame in enumerate(found.frames):
         # The table's own writer: it has dates as text and null for what JSON cannot say (NaN, infinities).
-        rows = json.dumps(json.loads(frame.write_json()), ensure_ascii=False, allow_nan=False)
-        sys.stdout.write((", " if number else "") + rows[1:-1])
+        rows = json.loads(as_text(frame, ".json").write_json())
+        begun = ", " if number else f'{{"rows": {found.rows}, "file": null, "predictions": ['
+        sys.stdout.write(begun + json.dumps(rows, ensure_ascii=False, allow_nan=False)[1:-1])
     notes = json.dumps(_notes_json(found.notes), ensure_ascii=False)[1:-1]
     sys.stdout.write(f"]{', ' if notes else ''}{notes}}}\n")
 

@@ -151,3 +151,15 @@ def test_the_state_of_another_rule_is_refused(into):
     optimizer.state = adam.state
     with pytest.raises(UserError, match="exp_avg"):
         train(net, optimizer, 2, 3)
+
+
+@pytest.mark.parametrize("make", MAKES.values(), ids=MAKES)
+def test_complex_parameters_and_sparse_gradients_are_refused(make):
+    """What torch's rules treat in another way, ours refuse in a sentence instead of computing otherwise."""
+    with pytest.raises(UserError, match="complex"):
+        make([torch.zeros(3, dtype=torch.complex64, requires_grad=True)])
+    table = nn.Embedding(4, 3, sparse=True)
+    optimizer = make(table.parameters())
+    table(torch.tensor([1, 2])).sum().backward()
+    with pytest.raises(UserError, match="sparse"):
+        optimizer.step()

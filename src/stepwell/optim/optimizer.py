@@ -82,6 +82,8 @@ class RuleOptimizer(torch.optim.Optimizer):
         if isinstance(param_group, dict):
             _check_group({**self.defaults, **param_group})
         super().add_param_group(param_group)
+        if any(p.is_complex() for p in self.param_groups[-1]["params"]):
+            raise UserError("a parameter is complex, which these rules are not written for: use torch.optim")
 
     def hyperparameters(self, group: int = 0) -> dict[str, float]:
         """Today's values of a group's hyperparameters, by their names in the rule's formula."""

@@ -113,7 +113,12 @@ class RuleOptimizer(torch.optim.Optimizer):
             l2, decay = group["weight_decay"], group["decay"]
             if group.get("decoupled_weight_decay"):  # torch's word for AdamW
                 l2, decay = 0.0, l2 + decay
-            norms.append(engine.step(self.hyperparameters(number), l2, decay, self.skipped))
+            try:
+                norms.append(engine.step(self.hyperparameters(number), l2, decay, self.skipped))
+            except (NotImplementedError, RuntimeError) as error:
+                if any(p.grad is not None and p.grad.is_sparse for p in group["params"]):
+                    raise UserError("a gradient is sparse: build the layer with sparse=False") from error
+                raise
         self.gradient_norm = total_norm(norms)
 
     def _unscale(self) -> Tensor:

@@ -221,7 +221,14 @@ def test_hyperparameters_and_state_follow_the_groups_rule():
     assert [list(engine.state[0]) for engine in optimizer.engines()] == [["momentum_buffer"], []]
     optimizer.param_groups[1]["momentum"] = 0.5
     assert optimizer.hyperparameters(1) == {"lr": 0.05, "momentum": 0.5}
-    assert list(optimizer.engines()[1].state[0]) == ["momentum_buffer"]
+    train(net, optimizer, 0, 2)
+    assert all("momentum_buffer" in optimizer.state[p] for p in net.parameters())
+    optimizer.param_groups[0]["momentum"] = 0.0
+    assert list(optimizer.engines()[0].state[0]) == []
+    optimizer.param_groups[0]["momentum"] = 0.9
+    for engine in optimizer.engines():
+        for p, state in zip(engine.parameters, engine.state, strict=True):
+            assert optimizer.state[p]["momentum_buffer"] is state["momentum_buffer"]
 
 
 @pytest.mark.parametrize("direction", ["torch to ours", "ours to torch"])

@@ -36,11 +36,11 @@ class Run:
         torch.manual_seed(counter.key(recipe.seed, 0))
         body = registry.build(recipe.model, data.input_shape, data.outputs, data.kind)
         self.network = Network.of(body, data).to(self.device)
+        if isinstance(recipe.model, UserModel):
+            self._try_user_model()
         self.parameters = {n: p for n, p in self.network.named_parameters() if p.requires_grad}
         if not self.parameters:
             raise UserError(f"model.name={recipe.model.name} has no weights to train")
-        if isinstance(recipe.model, UserModel):
-            self._try_user_model()
         pack(self.parameters.values())
         for module in self.network.modules():
             if isinstance(module, nn.RNNBase):
@@ -96,6 +96,8 @@ class Run:
             raise UserError(
                 f"model {name}: for {len(x)} samples it must return a tensor of shape {wanted}, not {got}"
             )
+        if not any(p.requires_grad for p in self.network.parameters()):
+            return  # refused by the caller, as with every model
         if not found.requires_grad:
             raise UserError(f"model {name}: its output depends on no weight, so there is nothing to learn")
         found.sum().backward()

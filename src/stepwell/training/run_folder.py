@@ -167,14 +167,12 @@ class Lines:
 
         Without a digest, lines that are lost are no matter.
         """
-        self._file = open(path, "a+b")  # noqa: SIM115 - open as long as the run
-        self._file.seek(0)
-        before = self._file.read(size)
+        before = path.read_bytes()[:size] if path.exists() else b""
         self._digest = hashlib.blake2b(before, digest_size=16)
         if digest is not None and self._digest.hexdigest() != digest:
-            self._file.close()
             what = "has lost lines" if len(before) < size else "has been changed"
             raise UserError(f"{path} {what} since its checkpoint: put it back, or start a new run")
+        self._file = open(path, "ab")  # noqa: SIM115 - open as long as the run
         self._file.truncate(len(before))
         self._file.seek(0, os.SEEK_END)
 

@@ -22,6 +22,7 @@ from stepwell.report.wording import (
 )
 
 RISE = 1.05  # of the last validation loss over the lowest one, from which on it counts as risen
+MUCH = 0.5  # by which it must have risen for overfitting to be spoken of where chance alone could do it
 FLAT = 0.98  # of the lowest loss over the lowest of the first three quarters, above which it has levelled off
 BY_HEART = 1 / 20  # training loss over validation loss below which the training rows are known by heart
 
@@ -189,26 +190,33 @@ def _in_the_end(losses: np.ndarray) -> float:
 
 def _turned(run: RunFolder, best: int, rise: float) -> str:
     """The validation loss rose after update `best`: is that overfitting, and which weights were delivered?"""
+    delivered = (run.result.get("weights") or {}).get("delivered")
+    by_itself = (run.recipe.get("training") or {}).get("weights") == "auto"
+    n = number((run.result.get("data") or {}).get("validation"))
+    samples = "the validation part" if n is None else counted(n, "validation sample")
     text = (
         f"Validation loss was lowest at update {best:,} and rose by {percent(rise, 0 if rise > 0.1 else 1)} "
         "after it"
     )
+    if rise < MUCH and by_itself and delivered == "last":
+        return (
+            f"{text}: on {samples} that is within chance (one standard error), so the last weights were "
+            "kept; training.weights=best keeps the best ones."
+        )
     x, train, _ = series(run.rows.get("train", []), "loss")
     if len(train) and _in_the_end(train) < np.interp(best, x, train):
         text += ", while the training loss went on falling: from there on the network overfits."
     else:
         text += "."
-    delivered = (run.result.get("weights") or {}).get("delivered")
     if delivered == "best":
         return f"{text} The weights of update {best:,} were kept."
     if delivered != "last":
         return text
     advice = f"training.weights=best keeps the best ones, and training.updates={best} trains no further."
-    if (run.recipe.get("training") or {}).get("weights") != "auto":
+    if not by_itself:
         return f"{text} The last weights were kept; {advice}"
-    n = number((run.result.get("data") or {}).get("validation"))
     return (
-        f"{text} On {'the validation part' if n is None else counted(n, 'validation sample')} the difference "
+        f"{text} On {samples} the difference "
         "between the best and the last weights is within chance (one standard error), so the last ones were "
         f"kept; {advice}"
     )

@@ -143,11 +143,8 @@ def predict(
         text, notes = predicting.continued(model, file, length, temperature, seed)
         if path is not None:
             files.write_text(path, text)
-        if as_json:
-            _print_json({"text": text, "file": str(path) if path else None, **_notes_json(notes)})
-            return
-        print(text if path is None else f"{length} characters written to {path}")
-        _print_notes(notes)
+        said = text if path is None else f"{length} characters written to {path}"
+        _print_told({"text": text, "file": str(path) if path else None}, said, notes, as_json)
         return
     if (length, temperature, seed) != (500, 0.8, 0):
         raise UserError(
@@ -160,17 +157,14 @@ def predict(
         found = predicting.predicted(model, file)
         if path is not None:
             write_table.write_table(found.frames, path)
+            said = f"{found.rows} predictions written to {path}"
+            _print_told({"rows": found.rows, "file": str(path)}, said, found.notes, as_json)
         elif as_json:
             _print_rows_json(found)
         else:
             for piece in write_table.text(found.frames, ".csv"):
                 sys.stdout.write(piece)
-    if path is not None and as_json:
-        _print_json({"rows": found.rows, "file": str(path), **_notes_json(found.notes)})
-    elif path is not None:
-        print(f"{found.rows} predictions written to {path}")
-    if not as_json:
-        _print_notes(found.notes)
+            _print_notes(found.notes)
 
 
 @app.command()
@@ -334,6 +328,15 @@ def _print_rows_json(found: Any) -> None:
         sys.stdout.write(begun + json.dumps(rows, ensure_ascii=False, allow_nan=False)[1:-1])
     notes = json.dumps(_notes_json(found.notes), ensure_ascii=False)[1:-1]
     sys.stdout.write(f"]{', ' if notes else ''}{notes}}}\n")
+
+
+def _print_told(result: dict[str, Any], said: str, notes: list[str], as_json: bool) -> None:
+    """A result for machines, or what is said of it to people; then the notes."""
+    if as_json:
+        _print_json({**result, **_notes_json(notes)})
+    else:
+        print(said)
+        _print_notes(notes)
 
 
 def _notes_json(notes: list[str]) -> dict[str, list[str]]:

@@ -99,5 +99,8 @@ def test_keys_without_effect_are_refused(options, own, said):
 
 def test_defaults_without_effect_are_let_be():
     """A saved recipe has every key, and can be trained again."""
-    split_by(SplitConfig(name="x"), 40, None, own=("test", "validation"))
-    split_by(SplitConfig(name="x", validation=0, test=0), 40, None)
+    for config, own in (
+        (SplitConfig(name="x"), ("test", "validation")),
+        (SplitConfig(name="x", validation=0, test=0), ()),
+    ):
+        assert [len(part) for part in split_by(config, 40, None, own=own)] == [40, 0, 0]

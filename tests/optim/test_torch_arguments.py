@@ -66,7 +66,7 @@ def train(net, optimizer, start=0, end=40, change=lambda optimizer, step: None):
     return torch.cat([p.detach().reshape(-1) for p in net.parameters()])
 
 
-def same(one, two):
+def assert_same(one, two):
     torch.testing.assert_close(one, two, rtol=1e-12, atol=1e-12)
 
 
@@ -86,7 +86,7 @@ def test_an_argument_means_what_it_means_in_torch_or_is_refused(name, base, argu
     found = train(net, make(net.parameters(), *arguments, **given))
     if argument == "capturable":  # torch's kernels for it do not run on a CPU
         given.pop("capturable")
-    same(found, train(theirs, getattr(torch.optim, name)(theirs.parameters(), *arguments, **given)))
+    assert_same(found, train(theirs, getattr(torch.optim, name)(theirs.parameters(), *arguments, **given)))
 
 
 @pytest.mark.parametrize("how", ["in a group", "added", "set later", "in a state"])
@@ -170,9 +170,9 @@ def test_each_group_has_its_own_values_as_in_torch(name, base, other, how, packe
 
         ends.append(train(net, optimizer, change=change))
         states.append([dict(optimizer.state[p]) for p in net.parameters()])
-    same(*ends)
+    assert_same(*ends)
     for mine, theirs in zip(*states, strict=True):
-        same({key: mine[key] for key in theirs}, theirs)
+        assert_same({key: mine[key] for key in theirs}, theirs)
         assert mine.keys() <= theirs.keys() | {"step"}
 
 
@@ -193,7 +193,9 @@ def test_momentum_changed_around_a_state_dict(before, direction):
     second = makes[1](net.parameters())
     second.load_state_dict(first.state_dict())
     moved = train(net, second, 20, 40, change)
-    same(moved, train(whole, torch.optim.SGD(whole.parameters(), lr=0.05, momentum=before), change=change))
+    assert_same(
+        moved, train(whole, torch.optim.SGD(whole.parameters(), lr=0.05, momentum=before), change=change)
+    )
 
 
 @pytest.mark.parametrize("again", [copy.deepcopy, lambda pair: pickle.loads(pickle.dumps(pair))])
@@ -209,7 +211,7 @@ def test_a_copy_made_while_momentum_is_off_keeps_the_velocity(again):
         net, optimizer = again((net, optimizer))
         optimizer.param_groups[0]["momentum"] = 0.9
         ends.append(train(net, optimizer, 20, 30))
-    same(*ends)
+    assert_same(*ends)
 
 
 def test_hyperparameters_and_state_follow_the_groups_rule():
@@ -247,4 +249,4 @@ def test_adamws_state_is_taken_and_given(direction):
     train(net, optimizer, 0, 20)
     later = second(net.parameters())
     later.load_state_dict(optimizer.state_dict())
-    same(train(net, later, 20, 40), train(whole, torchs(whole.parameters())))
+    assert_same(train(net, later, 20, 40), train(whole, torchs(whole.parameters())))

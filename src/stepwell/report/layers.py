@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 
@@ -49,20 +50,11 @@ def _heat_map(
     layers: LayerHistory, values: np.ndarray, end: float, *, id: str, title: str, quantity: str, caption: str
 ) -> Figure | None:
     updates, means = _binned(layers.updates, values)  # (C,), (C, L)
-    positive = means > 0
-    if not positive.any():
+    if not (means > 0).any():
         return None
-    logarithms = np.log10(means[positive])
-    # A schedule that ends at rate 0 makes the last updates vanish: they must not take all the colours.
-    low = float(max(np.percentile(logarithms, DARKEST), np.median(logarithms) - MAX_DECADES))
-    high = float(logarithms.max())
-    z = np.full(means.shape, low)  # zeros too; white is left to what is not known
-    z[positive] = np.maximum(logarithms, low)
-    z[np.isnan(means)] = np.nan
+    z, low, high = _colours(means)
     if (means < 10**low).any():
         caption += f" Below {significant(10**low, 2)}, zero included, all is of the darkest colour."
-    decades = range(math.ceil(low), math.floor(high) + 1, max(1, math.ceil((high - low) / 8)))
-    between = np.linspace(low, high, 3).tolist()
     names = layers.names
     step = math.ceil(len(names) / MAX_LABELS)
     rows = range(0, len(names), step)
@@ -86,15 +78,7 @@ def _heat_map(
                 + " = %{customdata:.3~g}<extra></extra>",
                 "xgap": 0,
                 "ygap": 1 if len(names) <= MAX_LABELS else 0,
-                "colorbar": {
-                    "thickness": 12,
-                    "outlinewidth": 0,
-                    **(
-                        {"tickvals": list(decades), "ticktext": [power_of_ten(k) for k in decades]}
-                        if len(decades) >= 2
-                        else {"tickvals": between, "ticktext": [significant(10**k, 2) for k in between]}
-                    ),
-                },
+                "colorbar": {"thickness": 12, "outlinewidth": 0, **_ticks(low, high)},
             }
         ],
         layout=layout(
@@ -112,6 +96,30 @@ def _heat_map(
         ),
         height=int(min(max(len(names) * 24 + 80, 180), 760)),
     )
+
+
+def _colours(means: np.ndarray) -> tuple[np.ndarray, float, float]:
+    """Returns log₁₀ of the means (C, L) as they are coloured, and the ends of the scale.
+
+    Zeros have the darkest colour, white (NaN) is left to what is not known.
+    """
+    positive = means > 0
+    logarithms = np.log10(means[positive])
+    # A schedule that ends at rate 0 makes the last updates vanish: they must not take all the colours.
+    low = float(max(np.percentile(logarithms, DARKEST), np.median(logarithms) - MAX_DECADES))
+    z = np.full(means.shape, low)
+    z[positive] = np.maximum(logarithms, low)
+    z[np.isnan(means)] = np.nan
+    return z, low, float(logarithms.max())
+
+
+def _ticks(low: float, high: float) -> dict[str, list[Any]]:
+    """Powers of ten beside the colours; three plain numbers where the scale spans less than one."""
+    decades = range(math.ceil(low), math.floor(high) + 1, max(1, math.ceil((high - low) / 8)))
+    if len(decades) >= 2:
+        return {"tickvals": list(decades), "ticktext": [power_of_ten(k) for k in decades]}
+    between = np.linspace(low, high, 3).tolist()
+    return {"tickvals": between, "ticktext": [significant(10**k, 2) for k in between]}
 
 
 def _binned(updates: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -384,8 +384,8 @@ def _print_metrics(test: dict[str, Any]) -> None:
 def _print_keys(rows: list[dict[str, Any]]) -> None:
     """Two lines a key: what it takes and its default, then what it does; folded to the terminal's width."""
     width = min(shutil.get_terminal_size((110, 24)).columns, 110)
-    for section, of_section in groupby(rows, lambda row: row["key"].partition(".")[0]):
-        print(section)
+    for number, (section, of_section) in enumerate(groupby(rows, lambda row: row["key"].partition(".")[0])):
+        print(f"\n{section}" if number else section)
         for row in of_section:
             default = f"default {row['default']}" if row["default"] else ""
             only = f"only with {', '.join(row['applies_to'])}" if row["applies_to"] else ""
@@ -393,7 +393,6 @@ def _print_keys(rows: list[dict[str, Any]]) -> None:
             head = f"  {row['key'].partition('.')[2] or row['key']:<18}"
             print(textwrap.fill(facts, width, initial_indent=head, subsequent_indent=" " * 20))
             print(textwrap.fill(row["help"], width, initial_indent=" " * 22, subsequent_indent=" " * 22))
-        print()
 
 
 if __name__ == "__main__":

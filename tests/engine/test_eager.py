@@ -23,7 +23,8 @@ def steps(engine, count):
     for _ in range(count):
         for p in engine.parameters:
             p.grad = p.detach().sin()
-        engine.step(rates)
+        engine.follow()
+        engine.step([p.grad for p in engine.parameters], rates)
 
 
 @pytest.mark.parametrize("rule", RULES.values(), ids=RULES)

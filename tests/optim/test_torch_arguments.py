@@ -13,8 +13,12 @@ from stepwell.engine.eager import pack
 from stepwell.errors import UserError
 
 CLASSES = [name for name in ours.__all__ if hasattr(torch.optim, name)]
-REFUSED = {"dampening", "nesterov", "maximize", "amsgrad", "differentiable"}
-BASES = {"SGD": [{}, {"momentum": 0.9}], "Adam": [{}]}  # SGD's dampening acts with momentum alone
+REFUSED = {"differentiable"}
+BASES = {
+    "SGD": [{}, {"momentum": 0.9}],
+    "Adam": [{}],
+    "AdamW": [{}],
+}  # SGD's dampening acts with momentum alone
 
 
 def signature(name):

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch._utils import _flatten_dense_tensors
 
-from stepwell.errors import UserError
+from stepwell.engine.state import AVERAGE, check_shapes, new_state
+from stepwell.engine.text import Folded, whole_update
 from stepwell.rules import Rule
 
 # Tensors up to this size are laid behind one another: below it a kernel's launch costs more than
@@ -39,19 +41,32 @@ class Eager:
     `state[i]` holds the state tensors of parameter i by name, and `steps[i]` the number of updates
     it has had (asking waits for the device, where updates were skipped). A parameter whose gradient is
     None is left alone, as in torch. Parameters may be moved between steps (`p.data = …`,
-    `model.to(…)`): the state then follows them to their dtype and device.
+    `model.to(…)`): `follow` then takes the state to their dtype and device.
+
+    bfloat16 and float16 are computed in float32 and rounded once. average: keeps the average of the
+    weights as state "ema". kind: the type of the state, default the weights' own. stochastic: bfloat16
+    results are rounded up or down by chance, seeded by the step.
     """
 
-    def __init__(self, rule: Rule, parameters: Sequence[Tensor]) -> None:
-        self.rule = rule
-        self.parameters = list(parameters)
+    def __init__(
+        self,
+        rule: Rule,
+        parameters: Sequence[Tensor],
+        h: Mapping[str, float] | None = None,
+        average: bool = False,
+        kind: torch.dtype | None = None,
+        stochastic: bool = False,
+    ) -> None:
+        self.rule, self.parameters = rule, list(parameters)
+        self.average, self.kind, self.stochastic = average, kind, stochastic
+        self._start = dict(rule.defaults if h is None else h)
         self._steps = [0] * len(self.parameters)  # updates begun
         self._skipped: Tensor | None = None  # how many of them were skipped, by every parameter alike
         self._build()
         self._look()
 
     def _build(self) -> None:
-        self.state: list[dict[str, Tensor]] = [{} for _ in self.parameters]
+        self.state = [new_state(self.rule, p, self._start, self.average, self.kind) for p in self.parameters]
         self._blocks = [_Block(self, members) for members in _group(self.rule, self.parameters)]
 
     @property
@@ -64,16 +79,13 @@ class Eager:
     def _look(self) -> None:
         """Notes where the parameters lie; held, so that no other storage can come by these addresses."""
         self._seen = [p.detach() for p in self.parameters]
-        self._places = [p.data_ptr() for p in self.parameters]
+        self._places = list(map(Tensor.data_ptr, self.parameters))
 
-    def _follow(self) -> None:
+    def follow(self) -> None:
         """Takes the parameters where they lie now, and the state to their dtype and device."""
-        for i, (p, seen) in enumerate(zip(self.parameters, self._seen, strict=True)):
-            if self.rule.state and p.shape != seen.shape:
-                raise UserError(
-                    f"parameter {i} of its group had shape {tuple(seen.shape)} and now has {tuple(p.shape)}, "
-                    "which its optimizer's state does not fit: make a new optimizer"
-                )
+        if list(map(Tensor.data_ptr, self.parameters)) == self._places:
+            return
+        check_shapes(self.rule, self.parameters, self._seen)
         if self._skipped is not None:
             self._steps, self._skipped = self.steps, None  # it lies on the old device
         if all(map(_alike, self.parameters, self._seen)):
@@ -87,32 +99,34 @@ class Eager:
                     new[name].copy_(value)
         self._look()
 
+    def norm(self, gradients: Sequence[Tensor | None]) -> Tensor | None:
+        """The Euclidean norm of the gradients, None without one."""
+        there = [g for g in gradients if g is not None]
+        return total_norm(torch._foreach_norm(there)) if there else None  # pyright: ignore[reportPrivateImportUsage]
+
     @torch.no_grad()
     def step(
         self,
-        hyperparameters: dict[str, float],
-        l2: float = 0.0,
-        decay: float = 0.0,
+        gradients: Sequence[Tensor | None],
+        h: Mapping[str, Any],
+        folded: Folded = Folded(),  # noqa: B008  (it is immutable)
         skip: Tensor | None = None,
     ) -> Tensor | None:
-        """Makes one update of every parameter that has a gradient.
+        """Makes one update of every parameter that has a gradient; returns the gradients' norm.
 
-        l2: g ← g + l2 · w before the rule (coupled). decay: w ← w − η · decay · w before the rule
-        (decoupled, Loshchilov & Hutter 2019). skip: a truth value on the device; where it is true
-        nothing changes and no step is counted, without waiting to know it. Returns the norm of the
-        gradients as they came (0 where skipped), a tensor on their device, or None without a gradient.
+        The norm is of the gradients as they are, before anything is folded in, a tensor on their device;
+        None without a gradient. skip: a truth value on the device; where it is true nothing changes, no
+        step is counted and the norm is 0, without waiting to know it.
         """
-        if [p.data_ptr() for p in self.parameters] != self._places:
-            self._follow()
         if skip is not None:
-            if any(p.grad is None for p in self.parameters):
+            if any(g is None for g in gradients):
                 # These would not have skipped what the others do: here the device is waited for.
                 if skip:
                     return skip.new_zeros((), dtype=torch.float32)
                 skip = None
             elif self._skipped is None:
                 self._skipped = skip.new_zeros((), dtype=torch.float64)
-        norm = total_norm([block.step(hyperparameters, l2, decay, skip) for block in self._blocks])
+        norm = total_norm([block.step(gradients, h, folded, skip) for block in self._blocks])
         if skip is not None and norm is not None and self._skipped is not None:
             self._skipped += skip
             norm = norm.masked_fill(skip, 0.0)
@@ -136,42 +150,39 @@ class _Block:
         self.sizes = [p.numel() for p in self.parameters]
         self.shapes = [p.shape for p in self.parameters]
         self.alone = len(members) == 1
-        first = self.parameters[0]
         self.place()
-        self.state = []
-        for name in engine.rule.state:
-            if self.alone:
-                block = torch.zeros_like(first, memory_format=torch.preserve_format)
-                parts: Sequence[Tensor] = (block,)
-            else:
-                block = first.new_zeros(sum(self.sizes))
-                parts = [part.view(s) for part, s in zip(block.split(self.sizes), self.shapes, strict=True)]
-            self.state.append(block)
-            for i, part in zip(members, parts, strict=True):
+        # The state of all as one tensor, of which each one's is a view.
+        self.state: dict[str, Tensor] = engine.state[members[0]] if self.alone else {}
+        for name in [] if self.alone else engine.state[members[0]]:
+            block = torch.cat([engine.state[i][name].reshape(-1) for i in members])
+            self.state[name] = block
+            for i, part in zip(members, self._split(block), strict=True):
                 engine.state[i][name] = part
 
     def place(self) -> None:
         """Views the members as one tensor where they lie, if they lie behind one another."""
         self.weights = self.parameters[0].detach() if self.alone else _packed(self.parameters)
 
+    def _split(self, block: Tensor) -> list[Tensor]:
+        return [part.view(s) for part, s in zip(block.split(self.sizes), self.shapes, strict=True)]
+
     def step(
-        self, hyperparameters: dict[str, float], l2: float, decay: float, skip: Tensor | None
+        self, gradients: Sequence[Tensor | None], h: Mapping[str, Any], folded: Folded, skip: Tensor | None
     ) -> Tensor | None:
         engine = self.engine
-        gradients = [p.grad for p in self.parameters if p.grad is not None]
+        own = [g for i in self.members if (g := gradients[i]) is not None]
         times = {engine._steps[i] for i in self.members}
-        if len(times) > 1 or len(gradients) < len(self.members):
-            return self._one_by_one(hyperparameters, l2, decay, skip)
+        if len(times) > 1 or len(own) < len(self.members):
+            return self._one_by_one(gradients, h, folded, skip)
         for i in self.members:
             engine._steps[i] += 1
         t = self._time(times.pop() + 1)
-        g = gradients[0] if self.alone else _flatten_dense_tensors(gradients)
+        g = own[0] if self.alone else _flatten_dense_tensors(own)
         if self.weights is not None:
-            self.weights.copy_(self._rule(self.weights, g, self.state, t, hyperparameters, l2, decay, skip))
+            self.weights.copy_(self._update(self.weights, g, self.state, t, h, folded, skip))
         else:
             w = torch.cat([p.reshape(-1) for p in self.parameters])
-            w = self._rule(w, g, self.state, t, hyperparameters, l2, decay, skip)
-            parts = [part.view(s) for part, s in zip(w.split(self.sizes), self.shapes, strict=True)]
+            parts = self._split(self._update(w, g, self.state, t, h, folded, skip))
             torch._foreach_copy_(self.parameters, parts)  # pyright: ignore[reportPrivateImportUsage]
         return torch.linalg.vector_norm(g)
 
@@ -180,47 +191,58 @@ class _Block:
         return begun if self.engine._skipped is None else begun - self.engine._skipped
 
     def _one_by_one(
-        self, hyperparameters: dict[str, float], l2: float, decay: float, skip: Tensor | None
+        self, gradients: Sequence[Tensor | None], h: Mapping[str, Any], folded: Folded, skip: Tensor | None
     ) -> Tensor | None:
         """The same without packing, since the members differ in their step or some have no gradient."""
         engine, norms = self.engine, []
         for i in self.members:
-            p = engine.parameters[i]
-            if p.grad is not None:
-                engine._steps[i] += 1
-                t, state = self._time(engine._steps[i]), list(engine.state[i].values())
-                p.copy_(self._rule(p, p.grad, state, t, hyperparameters, l2, decay, skip))
-                norms.append(torch.linalg.vector_norm(p.grad))
+            p, g = engine.parameters[i], gradients[i]
+            if g is None:
+                continue
+            engine._steps[i] += 1
+            t = self._time(engine._steps[i])
+            p.copy_(self._update(p.detach(), g, engine.state[i], t, h, folded, skip))
+            norms.append(torch.linalg.vector_norm(g))
         return total_norm(norms)
 
-    def _rule(
+    def _update(
         self,
         w: Tensor,
         g: Tensor,
-        state: Sequence[Tensor],
+        state: dict[str, Tensor],
         t: int | Tensor,
-        hyperparameters: dict[str, float],
-        l2: float,
-        decay: float,
+        h: Mapping[str, Any],
+        folded: Folded,
         skip: Tensor | None,
     ) -> Tensor:
         """Returns the new weights and stores the new state."""
-        before = w
-        if l2:
-            g = g + l2 * w
-        if decay:
-            w = w - hyperparameters["lr"] * decay * w
-        w, *new = self.engine.rule.update(w, g, *state, t=t, **hyperparameters)
-        for old, value in zip(state, new, strict=True):
-            old.copy_(value if skip is None else torch.where(skip, old, value))
-        return w if skip is None else torch.where(skip, before, w)
+        names = [s.name for s in self.engine.rule.state]
+        before = [_precise(state[name]) for name in names]
+        average = _precise(state[AVERAGE]) if self.engine.average else None
+        new_w, new, average = whole_update(
+            self.engine.rule, _precise(w), _precise(g), before, average, t, dict(h), folded
+        )
+        results = dict(zip(names, new, strict=True))
+        if average is not None:
+            results[AVERAGE] = average
+        for name, value in results.items():
+            value = torch.as_tensor(value, device=w.device)
+            state[name].copy_(value if skip is None else torch.where(skip, state[name], value))
+        return new_w if skip is None else torch.where(skip, w, new_w)
+
+
+def _precise(x: Tensor) -> Tensor:
+    """Half precision is computed in float32 and rounded once, when it is stored."""
+    return x.float() if x.dtype in (torch.bfloat16, torch.float16) else x
 
 
 def _group(rule: Rule, parameters: Sequence[Tensor]) -> list[list[int]]:
     """Numbers of the parameters that can be updated together, block by block."""
+    # Whole tensors and scalars of the state belong to one parameter.
+    single = rule.elementwise and not any(s.scalar for s in rule.state)
     groups: dict[object, list[int]] = {}
     for i, p in enumerate(parameters):
-        together = rule.elementwise and p.is_contiguous()
+        together = single and p.is_contiguous()
         if together and _packed(parameters[max(i - 1, 0) : i + 1]) is None and p.numel() > SMALL:
             together = False
         groups.setdefault((p.dtype, p.device) if together else i, []).append(i)

@@ -1,31 +1,33 @@
-"""Adam."""
+"""Adam and AdamW."""
 
 from collections.abc import Iterable
-from typing import Any, Never
+from typing import Any, Unpack
 
-from stepwell.optim.optimizer import RuleOptimizer
+from stepwell.optim.optimizer import Extras, Number, RuleOptimizer
+from stepwell.rules import Rule
 from stepwell.rules.adam import ADAM
+from stepwell.rules.amsgrad import AMSGRAD
 
 
 class Adam(RuleOptimizer):
     """w ← w − η m̂ / (√v̂ + ε), with the moving means m of g and v of g², both debiased.
 
     lr: η ≥ 0. betas: β1, β2 in [0, 1). eps: ε ≥ 0, outside the root. weight_decay: adds
-    weight_decay · w to the gradient (coupled). decay: subtracts lr · decay · w from the weight
-    (decoupled: AdamW); decoupled_weight_decay=True takes weight_decay as `decay`. foreach, fused and
-    capturable choose torch's kernels and have no effect here; the others are refused except at their
-    defaults. As `torch.optim.Adam`, its arguments in its order.
+    weight_decay · w to the gradient (coupled); decoupled_weight_decay=True makes it AdamW's. amsgrad:
+    v̂ never shrinks. maximize: climbs. foreach, fused and capturable choose torch's kernels and have no
+    effect here; differentiable is refused. As `torch.optim.Adam`, its arguments in its order; besides
+    them see `Extras`.
     """
 
-    rules = (ADAM,)
+    rules = (ADAM, AMSGRAD)
 
     def __init__(
         self,
         params: Iterable[Any],
-        lr: float = 1e-3,
-        betas: tuple[float, float] = (0.9, 0.999),
-        eps: float = 1e-8,
-        weight_decay: float = 0.0,
+        lr: Number = 1e-3,
+        betas: tuple[Number, Number] = (0.9, 0.999),
+        eps: Number = 1e-8,
+        weight_decay: Number = 0.0,
         amsgrad: bool = False,
         *,
         foreach: bool | None = None,
@@ -34,8 +36,7 @@ class Adam(RuleOptimizer):
         differentiable: bool = False,
         fused: bool | None = None,
         decoupled_weight_decay: bool = False,
-        decay: float = 0.0,
-        **unknown: Never,
+        **extras: Unpack[Extras],
     ) -> None:
         defaults = {
             "lr": lr,
@@ -49,6 +50,48 @@ class Adam(RuleOptimizer):
             "differentiable": differentiable,
             "fused": fused,
             "decoupled_weight_decay": decoupled_weight_decay,
-            "decay": decay,
         }
-        super().__init__(params, defaults, unknown)
+        super().__init__(params, defaults, extras)
+
+    def rule_of(self, group: dict[str, Any]) -> Rule:
+        return AMSGRAD if group["amsgrad"] else ADAM
+
+
+class AdamW(Adam):
+    """Adam with decoupled weight decay: w ← (1 − η · weight_decay) w before the step of Adam.
+
+    As `torch.optim.AdamW`, its arguments in its order. Source: Loshchilov & Hutter 2019, Algorithm 2
+    with the decay multiplied by η alone.
+    """
+
+    def __init__(
+        self,
+        params: Iterable[Any],
+        lr: Number = 1e-3,
+        betas: tuple[Number, Number] = (0.9, 0.999),
+        eps: Number = 1e-8,
+        weight_decay: Number = 1e-2,
+        amsgrad: bool = False,
+        *,
+        maximize: bool = False,
+        foreach: bool | None = None,
+        capturable: bool = False,
+        differentiable: bool = False,
+        fused: bool | None = None,
+        **extras: Unpack[Extras],
+    ) -> None:
+        super().__init__(
+            params,
+            lr,
+            betas,
+            eps,
+            weight_decay,
+            amsgrad,
+            foreach=foreach,
+            maximize=maximize,
+            capturable=capturable,
+            differentiable=differentiable,
+            fused=fused,
+            decoupled_weight_decay=True,
+            **extras,
+        )

@@ -2,29 +2,80 @@
 
 from __future__ import annotations
 
-import difflib
 import math
+import warnings
 from collections import defaultdict
-from collections.abc import Callable, Iterable
-from typing import Any, ClassVar
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, ClassVar, Literal, TypedDict
 
 import torch
 from torch import Tensor
 
 from stepwell.engine.eager import Eager, total_norm
+from stepwell.engine.state import AVERAGE, Unsupported
+from stepwell.engine.sums import add_up
+from stepwell.engine.text import Folded
 from stepwell.errors import UserError
+from stepwell.optim.clipping import clipped_by_unit
+from stepwell.optim.hyperparameters import check_group, check_names, number, take_schedules
 from stepwell.rules import Rule
+
+Number = float | Tensor | Callable[[float], float]
+
+
+class Extras(TypedDict, total=False):
+    """What every optimizer takes besides torch's arguments, in the constructor or in a group of its own.
+
+    clip_norm: scales the gradients so that the norm of all of them is at most this, as
+        torch.nn.utils.clip_grad_norm_ does. clip_value: limits each element. clip_adaptive: limits the
+        norm of each unit's gradient to this share of the norm of its weights (Brock et al. 2021).
+    decay: w ← w − η · decay · w before the rule (decoupled). decoupled: `weight_decay` acts as `decay`.
+    l1: after the rule each weight moves towards 0 by η · l1 and stops there, so zeros are exact.
+    ema: keeps an average of the weights that retains this share at each update; see `averaged`.
+    engine: "fused" is one pass over memory, "eager" the rule's own text on tensors; "auto" takes the
+        first where it can. state_dtype: the type of the state, default that of the weights.
+    stochastic_rounding: bfloat16 weights and state are rounded up or down by chance.
+    """
+
+    clip_norm: Number | None
+    clip_value: Number | None
+    clip_adaptive: Number | None
+    decay: Number
+    decoupled: bool
+    l1: Number
+    ema: Number | None
+    engine: Literal["auto", "fused", "eager"]
+    state_dtype: torch.dtype | None
+    stochastic_rounding: bool
+
+
+GROUP_EXTRAS: dict[str, Any] = {
+    "clip_norm": None,
+    "clip_value": None,
+    "clip_adaptive": None,
+    "decay": 0.0,
+    "decoupled": False,
+    "l1": 0.0,
+    "ema": None,
+}
+WHOLE_EXTRAS: dict[str, Any] = {"engine": "auto", "state_dtype": None, "stochastic_rounding": False}
 
 
 class RuleOptimizer(torch.optim.Optimizer):
     """Runs a rule as a `torch.optim.Optimizer`: parameter groups, hooks and `state_dict` are torch's.
 
     A subclass names its `rules`, from the one with the least state to the one with the most, and
-    `rule_of` says which of them a group's hyperparameters ask for now.
+    `rule_of` says which of them a group's hyperparameters ask for now. `spread` names the parts of a
+    hyperparameter that is a tuple in torch, `betas` say.
 
-    `gradient_norm` is the norm of all gradients at the last step, a tensor on their device, so that
-    reading it is the caller's choice of when to wait. `state[p]` holds `step` and the rule's state
-    once p had an update, as in torch: the state's tensors are the engine's own, `step` is for reading.
+    Any hyperparameter can be a schedule, a function from the number of updates made to the value; the
+    group then holds today's value, and state_dict the number.
+
+    `gradient_norm` is the norm of all gradients at the last step, before clipping, a tensor on their
+    device, so that reading it is the caller's choice of when to wait. `state[p]` holds `step` and the
+    rule's state once p had an update, as in torch: the state's tensors are the engine's own, `step` is
+    for reading.
 
     Stepped by a `torch.amp.GradScaler`, it does not wait for the device to say whether gradients
     overflowed; `skipped` is that answer, a truth value on the device (None without a scaler).
@@ -33,12 +84,22 @@ class RuleOptimizer(torch.optim.Optimizer):
     _step_supports_amp_scaling = True  # a GradScaler then sets `found_inf` and `grad_scale` around `step`
 
     rules: ClassVar[tuple[Rule, ...]]
+    spread: ClassVar[Mapping[str, tuple[str, ...]]] = {"betas": ("beta1", "beta2")}
 
-    def __init__(self, params: Iterable[Any], defaults: dict[str, Any], unknown: dict[str, Any]) -> None:
-        for name in unknown:
-            raise UserError(_no_argument(type(self).__name__, name, ["params", *defaults]))
+    def __init__(self, params: Iterable[Any], defaults: dict[str, Any], extras: Mapping[str, Any]) -> None:
+        known = GROUP_EXTRAS | WHOLE_EXTRAS
+        check_names(type(self).__name__, extras, ["params", *defaults, *known])
+        defaults = {**GROUP_EXTRAS, **defaults}
+        defaults |= {name: value for name, value in extras.items() if name in GROUP_EXTRAS}
+        defaults.setdefault("weight_decay", 0.0)
+        whole = WHOLE_EXTRAS | {name: value for name, value in extras.items() if name in WHOLE_EXTRAS}
+        self._engine_name, self._kind = whole["engine"], whole["state_dtype"]
+        self._stochastic = bool(whole["stochastic_rounding"])
+        if self._engine_name not in ("auto", "fused", "eager"):
+            raise UserError(f"engine={self._engine_name!r} does not exist: give auto, fused or eager")
         self.gradient_norm: Tensor | None = None
         self.skipped: Tensor | None = None
+        self._schedules: list[dict[str, Any]] = []
         self._forget()
         super().__init__(params, defaults)
 
@@ -48,23 +109,214 @@ class RuleOptimizer(torch.optim.Optimizer):
 
     def _forget(self) -> None:
         """Drops what is made anew from the groups and the state when first needed."""
-        self._engines: dict[int, Eager] = {}
+        self._engines: dict[int, Any] = {}
         self._shown: dict[int, list[int]] = {}  # the steps of each engine that `state` last told
         # The values that were last found right, a dict a group.
         self._checked: defaultdict[int, dict[str, Any]] = defaultdict(dict)
+
+    def __getstate__(self) -> dict[str, Any]:
+        own = ("_schedules", "_engine_name", "_kind", "_stochastic")
+        return {**super().__getstate__(), **{name: self.__dict__[name] for name in own}}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.gradient_norm = self.skipped = None
         self._forget()
         super().__setstate__(state)
 
+    # -- groups and hyperparameters ---------------------------------------------------------------------
+
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
+        schedules: dict[str, Any] = {}
+        if isinstance(param_group, dict):
+            whole, schedules = take_schedules({**self.defaults, **param_group})
+            check_group(type(self).__name__, whole)
+            param_group = {**param_group, **{name: whole[name] for name in schedules}}
+            if schedules:
+                param_group.setdefault("updates", 0)
+        super().add_param_group(param_group)
+        if any(p.is_complex() for p in self.param_groups[-1]["params"]):
+            raise _ComplexError(f"{type(self).__name__} does not support complex parameters: use torch.optim")
+        self._schedules.append(schedules)
+
+    def hyperparameters(self, group: int = 0) -> dict[str, float]:
+        """Today's values of a group's hyperparameters, by their names in the rule's formula."""
+        values = self.param_groups[group]
+        return {name: number(value) for name, value in self._named(values).items()}
+
+    def _named(self, values: dict[str, Any]) -> dict[str, Any]:
+        for name, parts in self.spread.items():
+            if name in values:
+                values = {**values, **dict(zip(parts, values[name], strict=True))}
+        return {name: values[name] for name in self.rule_of(values).defaults}
+
+    def _follow_schedules(self) -> None:
+        for group, schedules in zip(self.param_groups, self._schedules, strict=True):
+            for name, schedule in schedules.items():
+                made = group["updates"]
+                if isinstance(schedule, tuple):
+                    group[name] = tuple(s(made) if callable(s) else s for s in schedule)
+                else:
+                    group[name] = schedule(made)
+            if schedules:
+                group["updates"] += 1
+
+    def _check_changes(self) -> None:
+        """Checks the hyperparameters that are not those of the last update, before any weight is changed."""
+        for index, group in enumerate(self.param_groups):
+            right = self._checked[index]
+            for name, value in group.items():
+                if name != "params" and right.get(name, right) is not value:
+                    check_group(type(self).__name__, {name: value})
+                    if type(value) is not list:  # a list can be changed in place, and is checked each time
+                        right[name] = value
+
+    # -- the update -------------------------------------------------------------------------------------
+
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:  # type: ignore[override]
+        """Makes one update; returns the closure's loss, if there is one."""
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        self.update()
+        return loss
+
+    def update(self) -> None:
+        """`step` without what torch wraps around it (its hooks and a profiler's record): 20 µs less."""
+        self._follow_schedules()
+        self._check_changes()
+        self._shown.clear()
+        self.skipped, unscale = self._scaler()
+        engines = [self._engine(index) for index in range(len(self.param_groups))]
+        gradients = [[p.grad for p in group["params"]] for group in self.param_groups]
+        gradients = [
+            clipped_by_unit(group["params"], own, number(group["clip_adaptive"]))
+            if group["clip_adaptive"]
+            else own
+            for group, own in zip(self.param_groups, gradients, strict=True)
+        ]
+        try:
+            norm = None
+            if any(group["clip_norm"] is not None for group in self.param_groups):
+                norm = total_norm([e.norm(own) for e, own in zip(engines, gradients, strict=True)])
+            norms = self._run(engines, gradients, norm, unscale)
+        except (NotImplementedError, RuntimeError) as error:
+            if any(g is not None and g.is_sparse for own in gradients for g in own):
+                raise UserError("a gradient is sparse: build the layer with sparse=False") from error
+            raise
+        norm = total_norm(norms)
+        self.gradient_norm = norm if norm is None or unscale is None else norm * unscale
+
+    def _run(
+        self, engines: list[Any], gradients: list[list[Tensor | None]], norm: Any, unscale: Any
+    ) -> list[Tensor | None]:
+        """Updates group by group; returns the norm of each one's gradients."""
+        values = [self._named(group) for group in self.param_groups]
+        h = [{name: number(value) for name, value in own.items()} for own in values]
+        folded = [self._folded(group, norm, unscale) for group in self.param_groups]
+        work = list(zip(engines, gradients, h, folded, strict=True))
+        if engines and engines[0].rule.sums is not None:
+            parts = [add_up(e.rule, e.parameters, g, e.state, e.steps, own, f) for e, g, own, f in work]
+            totals = tuple(sum(column) for column in zip(*filter(None, parts), strict=True))
+            work = [(e, g, {**own, "sums": totals}, f) for e, g, own, f in work]
+        return [e.step(g, own, f, self.skipped) for e, g, own, f in work]
+
+    def _folded(self, group: dict[str, Any], norm: Tensor | None, unscale: Any) -> Folded:
+        """What a group's update does besides its rule."""
+        scale: Any = 1.0 if unscale is None else unscale
+        if group["clip_norm"] is not None and norm is not None:
+            # As torch's clip_grad_norm_: the small number keeps a norm of 0 from dividing.
+            limit = number(group["clip_norm"])
+            now = norm * scale
+            share = limit / (float(now) + 1e-6) if now.is_cpu else limit / (now + 1e-6)
+            scale = scale * (min(share, 1.0) if now.is_cpu else share.clamp(max=1.0))  # type: ignore[union-attr]
+        if group.get("maximize"):
+            scale = -scale
+        l2, decay = number(group["weight_decay"]), number(group["decay"])
+        if group.get("decoupled_weight_decay") or group["decoupled"]:
+            l2, decay = 0.0, l2 + decay
+        limit = group["clip_value"]
+        ema = group["ema"]
+        return Folded(
+            scale,
+            math.inf if limit is None else number(limit),
+            l2,
+            decay,
+            number(group["l1"]),
+            None if ema is None else number(ema),
+        )
+
+    def _scaler(self) -> tuple[Tensor | None, Tensor | None]:
+        """Whether to skip this update, and what unscales the gradients, by a GradScaler that steps this."""
+        if not hasattr(self, "found_inf"):
+            return None, None
+        scaler: Any = vars(self)  # what a GradScaler sets before the step and deletes after it
+        scale = scaler["grad_scale"]
+        return scaler["found_inf"] > 0, None if scale is None else scale.double().reciprocal()
+
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        """As torch's, without its profiler's record."""
+        if not set_to_none:
+            return super().zero_grad(set_to_none)
+        for group in self.param_groups:
+            for p in group["params"]:
+                p.grad = None
+
+    # -- engines and state ------------------------------------------------------------------------------
+
+    def engines(self) -> list[Any]:
+        """The engines, one a parameter group, with each parameter's state tensors."""
+        return [self._engine(number) for number in range(len(self.param_groups))]
+
+    def _engine(self, index: int) -> Any:
+        """The engine of a parameter group: made when first needed, since groups can be added later, and
+        anew when the group's rule changes or its parameters moved to where the engine cannot follow."""
+        group = self.param_groups[index]
+        rule, engine = self.rule_of(group), self._engines.get(index)
+        if engine is not None and engine.rule is rule:
+            try:
+                engine.follow()
+                return engine
+            except Unsupported:
+                pass
+        told = self.state
+        engine = self._make(rule, group)
+        for i, p in enumerate(engine.parameters):
+            values = {name: v for name, v in told.get(p, {}).items() if v is not None}
+            if values:
+                self._check_state(values.keys() - {"step", AVERAGE}, rule)
+                if not engine.state[i] or values.keys() & engine.state[i].keys():
+                    # torch's momentum counts no steps: that there is state says that there was one.
+                    engine.steps[i] = int(values.get("step", 1))  # else this rule begins now
+                for name, value in engine.state[i].items():
+                    if name in values:
+                        value.copy_(values[name])
+        self._engines[index] = engine
+        self._shown.pop(index, None)
+        return engine
+
+    def _make(self, rule: Rule, group: dict[str, Any]) -> Any:
+        h = {name: number(value) for name, value in self._named(group).items()}
+        arguments = (rule, group["params"], h, group["ema"] is not None, self._kind, self._stochastic)
+        if self._engine_name != "eager":
+            from stepwell.engine.fused import Fused  # llvmlite loads when used
+
+            try:
+                return Fused(*arguments)
+            except Unsupported as reason:
+                if self._engine_name == "fused":
+                    warnings.warn(
+                        f"{rule.name} runs on the eager engine here: {reason}", RuntimeWarning, stacklevel=4
+                    )
+        return Eager(*arguments)
+
     @property
     def state(self) -> defaultdict[Tensor, dict[str, Any]]:  # type: ignore[override]
         """Each parameter's `step` and state, told when asked, so that an update need not write it."""
         told = self.__dict__["state"]
-        for number, engine in self._engines.items():
-            if self._shown.get(number) != engine.steps:
-                self._shown[number] = list(engine.steps)
+        for number_, engine in self._engines.items():
+            if self._shown.get(number_) != engine.steps:
+                self._shown[number_] = list(engine.steps)
                 for p, step, values in zip(engine.parameters, engine.steps, engine.state, strict=True):
                     if step:
                         # What another rule of this optimizer left stays, as in torch.
@@ -78,166 +330,49 @@ class RuleOptimizer(torch.optim.Optimizer):
         self._forget()
         self.__dict__["state"] = value
 
-    def add_param_group(self, param_group: dict[str, Any]) -> None:
-        if isinstance(param_group, dict):
-            _check_group({**self.defaults, **param_group})
-        super().add_param_group(param_group)
-        if any(p.is_complex() for p in self.param_groups[-1]["params"]):
-            raise UserError("a parameter is complex, which these rules are not written for: use torch.optim")
-
-    def hyperparameters(self, group: int = 0) -> dict[str, float]:
-        """Today's values of a group's hyperparameters, by their names in the rule's formula."""
-        values = self.param_groups[group]
-        rule = self.rule_of(values)
-        if "betas" in values:
-            values = {**values, "beta1": values["betas"][0], "beta2": values["betas"][1]}
-        return {name: values[name] for name in rule.defaults}
-
-    def step(self, closure: Callable[[], Any] | None = None) -> Any:  # type: ignore[override]
-        """Makes one update; returns the closure's loss, if there is one."""
-        loss = None
-        if closure is not None:
-            with torch.enable_grad():
-                loss = closure()
-        self.update()
-        return loss
-
-    def update(self) -> None:
-        """`step` without what torch wraps around it (its hooks and a profiler's record): 20 µs less."""
-        self._check_changes()
-        self._shown.clear()
-        self.skipped = self._unscale() if hasattr(self, "found_inf") else None
-        norms = []
-        for number, group in enumerate(self.param_groups):
-            engine = self._engine(number)
-            l2, decay = group["weight_decay"], group["decay"]
-            if group.get("decoupled_weight_decay"):  # torch's word for AdamW
-                l2, decay = 0.0, l2 + decay
-            try:
-                norms.append(engine.step(self.hyperparameters(number), l2, decay, self.skipped))
-            except (NotImplementedError, RuntimeError) as error:
-                if any(p.grad is not None and p.grad.is_sparse for p in group["params"]):
-                    raise UserError("a gradient is sparse: build the layer with sparse=False") from error
-                raise
-        self.gradient_norm = total_norm(norms)
-
-    def _unscale(self) -> Tensor:
-        """Takes the GradScaler's factor off the gradients, unless it has; returns whether to skip them."""
-        scaler: Any = vars(self)  # what a GradScaler sets before the step and deletes after it
-        if scaler["grad_scale"] is not None:
-            gradients = [p.grad for g in self.param_groups for p in g["params"] if p.grad is not None]
-            torch._foreach_div_(gradients, scaler["grad_scale"])  # pyright: ignore[reportPrivateImportUsage]
-        return scaler["found_inf"] > 0
-
-    def _check_changes(self) -> None:
-        """Checks the hyperparameters that are not those of the last update, before any weight is changed."""
-        for number, group in enumerate(self.param_groups):
-            right = self._checked[number]
-            for name, value in group.items():
-                if right.get(name, right) is not value and name in CHECKED:
-                    _check(name, value)
-                    if type(value) is not list:  # a list can be changed in place, and is checked each time
-                        right[name] = value
-
-    def zero_grad(self, set_to_none: bool = True) -> None:
-        """As torch's, without its profiler's record."""
-        if not set_to_none:
-            return super().zero_grad(set_to_none)
-        for group in self.param_groups:
-            for p in group["params"]:
-                p.grad = None
-
-    def _engine(self, number: int) -> Eager:
-        """The engine of a parameter group: made when first needed, since groups can be added later, and
-        anew when the group's rule changes."""
-        group = self.param_groups[number]
-        rule, engine = self.rule_of(group), self._engines.get(number)
-        if engine is None or engine.rule is not rule:
-            told = self.state
-            engine = Eager(rule, group["params"])
-            for i, p in enumerate(engine.parameters):
-                values = {name: v for name, v in told.get(p, {}).items() if v is not None}
-                if values:
-                    self._check_names(values.keys() - {"step"}, rule)
-                    # torch's momentum counts no steps: that there is state says that there was one.
-                    engine.steps[i] = int(values.get("step", 1))
-                    for name, value in engine.state[i].items():
-                        if name in values:  # else momentum starts now, from 0
-                            value.copy_(values[name])
-            self._engines[number] = engine
-            self._shown.pop(number, None)
-        return engine
-
-    def _check_names(self, names: set[str], rule: Rule) -> None:
+    def _check_state(self, names: set[str], rule: Rule) -> None:
         """Refuses state that is not that of one of the rules."""
-        if not set(self.rules[0].state) <= names <= set(self.rules[-1].state):
+        least, most = ({s.name for s in r.state} for r in (self.rules[0], self.rules[-1]))
+        if not least <= names <= most:
             raise UserError(
                 f"this state has {', '.join(sorted(names)) or 'only step'}, which is not that of "
                 f"{rule.name}: load the state of the same optimizer"
             )
 
-    def engines(self) -> list[Eager]:
-        """The engines, one a parameter group, with each parameter's state tensors."""
-        return [self._engine(number) for number in range(len(self.param_groups))]
-
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         for group in state_dict["param_groups"]:
-            _check_group(group)
+            check_group(type(self).__name__, group)
         super().load_state_dict(state_dict)
         for group in self.param_groups:
             for key, value in self.defaults.items():
-                group.setdefault(key, value)
+                group.setdefault(key, number(value(0)) if callable(value) else value)
+
+    @contextmanager
+    def averaged(self) -> Iterator[None]:
+        """Inside this block the weights are their averages (`ema`); afterwards what they were.
+
+        >>> with optimizer.averaged():  # doctest: +SKIP
+        ...     accuracy = evaluate(model)
+        """
+        pairs = [
+            (p, state[AVERAGE])
+            for engine in self.engines()
+            for p, state in zip(engine.parameters, engine.state, strict=True)
+            if AVERAGE in state
+        ]
+        if not pairs:
+            raise UserError("there is no average of the weights: give the optimizer ema=0.999, say")
+        before = [p.detach().clone() for p, _ in pairs]
+        with torch.no_grad():
+            for p, average in pairs:
+                p.copy_(average)
+        try:
+            yield
+        finally:
+            with torch.no_grad():
+                for (p, _), value in zip(pairs, before, strict=True):
+                    p.copy_(value)
 
 
-def _check_group(group: dict[str, Any]) -> None:
-    for name in CHECKED & group.keys():
-        _check(name, group[name])
-
-
-def _check(name: str, value: Any) -> None:
-    """Refuses a value that would spoil the weights, or be passed over, without a word."""
-    if name in NOT_HERE:
-        plain, advice = NOT_HERE[name]
-        if not (isinstance(value, (bool, int, float)) and value == plain):
-            raise UserError(f"{name}={value!r} asks for an update that is not here yet: {advice}")
-        return
-    low, high = RANGES[name]
-    if type(value) is float and low <= value < high and name != "betas":
-        return  # the common case, once an update
-    values = value if name == "betas" and isinstance(value, (tuple, list)) else (value,)
-    right = len(values) == (2 if name == "betas" else 1) and all(
-        isinstance(v, (int, float)) and not isinstance(v, bool) and math.isfinite(v) and low <= v < high
-        for v in values
-    )
-    if not right:
-        what = "two numbers" if name == "betas" else "a number"
-        bound = f"of at least {low:g}" + (f" and below {high:g}" if high < math.inf else "")
-        raise UserError(f"{name}={value!r} cannot be used: give {what} {bound}")
-
-
-def _no_argument(kind: str, name: str, known: list[str]) -> str:
-    near = difflib.get_close_matches(name, known, 1)
-    hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(known)}"
-    return f"{kind} has no argument {name}; {hint}"
-
-
-# Those of torch's arguments that ask for another update: their plain value, and what to do without them.
-NOT_HERE: dict[str, tuple[Any, str]] = {
-    "dampening": (0, "leave it at 0, or use torch.optim.SGD"),
-    "nesterov": (False, "leave it at False, or use torch.optim.SGD"),
-    "maximize": (False, "leave it at False and minimize the negative of what is to grow"),
-    "amsgrad": (False, "leave it at False, or use torch.optim.Adam"),
-    "differentiable": (False, "leave it at False, or use torch.optim's class of the same name"),
-}
-
-# The range of each hyperparameter: low ≤ value < high.
-RANGES: dict[str, tuple[float, float]] = {
-    "lr": (0.0, math.inf),
-    "betas": (0.0, 1.0),
-    "eps": (0.0, math.inf),
-    "momentum": (0.0, 1.0),
-    "weight_decay": (0.0, math.inf),
-    "decay": (0.0, math.inf),
-}
-
-CHECKED = RANGES.keys() | NOT_HERE.keys()
+class _ComplexError(UserError, RuntimeError):
+    """torch raises a RuntimeError here."""

@@ -1,22 +1,24 @@
 """SGD, with or without momentum."""
 
 from collections.abc import Iterable
-from typing import Any, Never
+from typing import Any, Unpack
 
-from stepwell.optim.optimizer import RuleOptimizer
+from stepwell.errors import UserError
+from stepwell.optim.optimizer import Extras, Number, RuleOptimizer
 from stepwell.rules import Rule
 from stepwell.rules.momentum import MOMENTUM
+from stepwell.rules.nesterov import NESTEROV
 from stepwell.rules.sgd import SGD as PLAIN
 
 
 class SGD(RuleOptimizer):
-    """w ← w − η g, or with momentum ρ: v ← ρ v + g; w ← w − η v.
+    """w ← w − η g, or with momentum ρ: v ← ρ v + (1 − τ) g; w ← w − η v; Nesterov: w ← w − η (g + ρ v).
 
-    lr: η ≥ 0. momentum: ρ in [0, 1), of each group by itself: from the first step where it is not 0,
-    v starts at 0; while it is 0 again, v stays as it was. weight_decay: adds weight_decay · w to the
-    gradient (coupled). decay: subtracts lr · decay · w from the weight (decoupled). foreach and fused
-    choose torch's kernels and have no effect here; the others are refused except at their defaults.
-    As `torch.optim.SGD`, its arguments in its order.
+    lr: η ≥ 0. momentum: ρ in [0, 1), of each group by itself: from the first step where it is not 0, v
+    starts at the gradient; while it is 0 again, v stays as it was. dampening: τ, which torch leaves out
+    of v's first gradient. weight_decay: adds weight_decay · w to the gradient (coupled). maximize:
+    climbs. foreach and fused choose torch's kernels and have no effect here; differentiable is refused.
+    As `torch.optim.SGD`, its arguments in its order; besides them see `Extras`.
     """
 
     rules = (PLAIN, MOMENTUM)
@@ -24,18 +26,17 @@ class SGD(RuleOptimizer):
     def __init__(
         self,
         params: Iterable[Any],
-        lr: float = 1e-3,
-        momentum: float = 0.0,
-        dampening: float = 0.0,
-        weight_decay: float = 0.0,
+        lr: Number = 1e-3,
+        momentum: Number = 0.0,
+        dampening: Number = 0.0,
+        weight_decay: Number = 0.0,
         nesterov: bool = False,
         *,
         maximize: bool = False,
         foreach: bool | None = None,
         differentiable: bool = False,
         fused: bool | None = None,
-        decay: float = 0.0,
-        **unknown: Never,
+        **extras: Unpack[Extras],
     ) -> None:
         defaults = {
             "lr": lr,
@@ -47,9 +48,17 @@ class SGD(RuleOptimizer):
             "foreach": foreach,
             "differentiable": differentiable,
             "fused": fused,
-            "decay": decay,
         }
-        super().__init__(params, defaults, unknown)
+        super().__init__(params, defaults, extras)
+
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
+        if isinstance(param_group, dict):
+            group = {**self.defaults, **param_group}
+            if group["nesterov"] and (group["momentum"] == 0 or group["dampening"] != 0):
+                raise UserError("nesterov=True needs a momentum above 0 and dampening=0")
+        super().add_param_group(param_group)
 
     def rule_of(self, group: dict[str, Any]) -> Rule:
-        return MOMENTUM if group["momentum"] else PLAIN
+        if not group["momentum"]:
+            return PLAIN
+        return NESTEROV if group["nesterov"] else MOMENTUM

@@ -2,7 +2,8 @@
 
 from torch import Tensor
 
-from stepwell.rules.rule import Rule, debias, moment
+from stepwell.rules.rule import Rule, State
+from stepwell.rules.words import debias, moment
 
 
 def adam(
@@ -20,4 +21,9 @@ def adam(
     return w - lr * debias(m, beta1, t) / (debias(v, beta2, t).sqrt() + eps), m, v
 
 
-ADAM = Rule("adam", adam, ("exp_avg", "exp_avg_sq"), {"lr": 1e-3, "beta1": 0.9, "beta2": 0.999, "eps": 1e-8})
+ADAM = Rule(
+    "adam",
+    adam,
+    (State("exp_avg"), State("exp_avg_sq")),
+    {"lr": 1e-3, "beta1": 0.9, "beta2": 0.999, "eps": 1e-8},
+)

@@ -2,7 +2,7 @@
 
 from torch import Tensor
 
-from stepwell.rules.rule import Rule
+from stepwell.rules.rule import Rule, State
 
 
 def momentum_displacement(
@@ -21,5 +21,5 @@ def momentum_displacement(
 
 
 MOMENTUM_DISPLACEMENT = Rule(
-    "momentum-displacement", momentum_displacement, ("displacement",), {"lr": 1e-2, "momentum": 0.9}
+    "momentum-displacement", momentum_displacement, (State("displacement"),), {"lr": 1e-2, "momentum": 0.9}
 )

@@ -1,39 +1,47 @@
-"""What an update rule is: a pure function, and the words it is written with."""
+"""What an update rule is: a pure function, and what an engine must know to run it."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-import torch
 from torch import Tensor
+
+
+@dataclass(frozen=True)
+class State:
+    """What a rule keeps for a parameter from one update to the next.
+
+    name: torch's name where torch has the rule. start: the value before the first update: a number,
+        the name of a hyperparameter that gives it, or a function of the weight that makes the tensor.
+    scalar: one number a parameter (a 0-d tensor), not one an element.
+    """
+
+    name: str
+    start: float | str | Callable[[Tensor], Tensor] = 0.0
+    scalar: bool = False
 
 
 @dataclass(frozen=True)
 class Rule:
     """An update rule: one formula, and what an engine must know to run it.
 
-    update: (w, g, *state, t, **hyperparameters) → (w⁺, *state⁺). It is pure: it reads tensors of
-        one shape and returns new ones, and never changes its arguments. t counts from 1. It and the
-        hyperparameters are numbers, or tensors that broadcast against w (a population).
-    state: the names of the state tensors, torch's names where torch has the rule. Each starts at 0.
+    update: (w, g, *state, t, **hyperparameters) → (w⁺, *state⁺). It is pure: it reads tensors and
+        returns new ones, and never changes its arguments. t counts from 1. It, the hyperparameters and
+        the scalars of the state are numbers, tensors that broadcast against w (a population), or the
+        symbols of a trace (the fused engine): so no `if` on them, but `select` (see `words`).
+    state: what is kept, in the order of the arguments.
     defaults: the hyperparameters and their default values.
-    elementwise: an element's new value depends on that element alone, so that an engine may lay
-        small tensors behind one another and update them as one.
+    elementwise: an element's new value depends on that element (and on scalars) alone, so that any
+        engine may cut, join and lay out tensors as it likes. The others get whole tensors.
+    sums: (w, g, *state, t, **hyperparameters) → 0-d tensors, for a rule that looks at all parameters
+        at once. They are added up over the parameters of the optimizer before the update, which gets
+        the totals as `sums`.
     """
 
     name: str
     update: Callable[..., tuple[Tensor, ...]]
-    state: tuple[str, ...] = ()
+    state: tuple[State, ...] = ()
     defaults: Mapping[str, float] = field(default_factory=dict)
     elementwise: bool = True
-
-
-def moment(average: Tensor, value: Tensor, beta: float | Tensor) -> Tensor:
-    """Moves an exponential average: β a + (1 − β) x = a + (1 − β)(x − a), which is one operation."""
-    return torch.lerp(average, value, 1 - beta)
-
-
-def debias(average: Tensor, beta: float | Tensor, t: int | Tensor) -> Tensor:
-    """Corrects an average that started at 0: a / (1 − βᵗ). Kingma & Ba 2015, §3."""
-    return average / (1 - beta**t)
+    sums: Callable[..., tuple[Tensor, ...]] | None = None

@@ -1,0 +1,297 @@
+"""Prints a program as LLVM IR and compiles it in the process: one pass over memory, whatever the rule.
+
+The kernel is a worker that any number of threads run at once. Each takes the next chunk until there is
+none, computes the uniform operations of the chunk's tensor in float64, then updates its elements: loads
+every input once, computes in float32 (float64 for float64 weights), stores every result once, and adds up
+the squares of the gradient on the way.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping
+from functools import cache
+from typing import Any
+
+import torch
+from llvmlite import binding, ir
+
+from stepwell.engine.program import COMPARISONS, Operation, Program
+
+CHUNK = 1 << 14  # elements that a thread takes at a time
+
+F64, F32, F16 = ir.DoubleType(), ir.FloatType(), ir.HalfType()
+I64, I32, I16, I1 = (ir.IntType(bits) for bits in (64, 32, 16, 1))
+POINTER, VOID = ir.PointerType(), ir.VoidType()
+
+# The places of a job, eight bytes each.
+COUNTER, CHUNKS, CHUNK_TABLE, POINTERS, SCALARS, NEW_SCALARS, PARTIALS, SEED = range(8)
+
+CONTRACT = ("contract",)  # a · b + c may round once
+DIVISION = ("contract", "arcp")  # and a division by a uniform number be a product with its reciprocal
+ADD_UP = ("contract", "reassoc")  # so that a sum can be kept in several lanes
+
+_lock = threading.Lock()
+_kernels: dict[object, Kernel] = {}
+
+
+class Kernel:
+    """Machine code of one program for one choice of element types; `address` is its worker."""
+
+    def __init__(self, module: ir.Module) -> None:
+        machine = _machine()
+        parsed = binding.parse_assembly(str(module))
+        parsed.verify()
+        options = binding.create_pipeline_tuning_options(speed_level=3)
+        options.loop_vectorization = True
+        builder = binding.create_pass_builder(machine, options)
+        builder.getModulePassManager().run(parsed, builder)
+        self._engine = binding.create_mcjit_compiler(parsed, machine)  # held: it owns the code
+        self._engine.finalize_object()
+        self.address = self._engine.get_function_address("worker")
+
+
+def kernel(program: Program, types: Mapping[str, torch.dtype], stochastic: bool = False) -> Kernel:
+    """The kernel of a program whose element inputs have these types; compiled once a process.
+
+    stochastic: bfloat16 results are rounded up or down by chance, in proportion to how near each is.
+    Raises ValueError for an element type that is not float64, float32, bfloat16 or float16.
+    """
+    key = (program.operations, *program.results.items(), *types.items(), stochastic)
+    with _lock:  # LLVM's parser and optimizer are not made for two threads at once
+        if key not in _kernels:
+            _kernels[key] = Kernel(_Printer(program, types, stochastic).module)
+        return _kernels[key]
+
+
+@cache
+def _machine() -> binding.TargetMachine:
+    binding.initialize_native_target()
+    binding.initialize_native_asmprinter()
+    target = binding.Target.from_default_triple()
+    return target.create_target_machine(
+        cpu=binding.get_host_cpu_name(), features=binding.get_host_cpu_features().flatten(), opt=3
+    )
+
+
+class _Printer:
+    def __init__(self, program: Program, types: Mapping[str, torch.dtype], stochastic: bool) -> None:
+        for name, kind in types.items():
+            if kind not in (torch.float64, torch.float32, torch.bfloat16, torch.float16):
+                raise ValueError(f"{name} is {kind}")
+        self.program, self.types, self.stochastic = program, types, stochastic
+        self.real = F64 if torch.float64 in types.values() else F32
+        self.module = ir.Module("stepwell")
+        self.module.triple = binding.get_default_triple()
+        self._worker(self._update())
+
+    # -- the update of one chunk ----------------------------------------------------------------------
+
+    def _update(self) -> ir.Function:
+        """double update(n, first, seed, scalars, new scalars, one pointer an element input) → Σ g²"""
+        names = self.program.elements
+        kind = ir.FunctionType(F64, [I64, I64, I64, POINTER, POINTER, *[POINTER for _ in names]])
+        function = ir.Function(self.module, kind, "update")
+        function.linkage = "internal"
+        function.attributes.add("noinline")
+        n, first, seed, scalars, new_scalars, *pointers = function.args
+        for pointer in function.args[3:]:
+            pointer.add_attribute("noalias")
+        b = ir.IRBuilder(function.append_basic_block("entry"))
+        values: dict[int, Any] = {}
+        for place, operation in enumerate(self.program.operations):
+            if operation.uniform:
+                values[place] = self._operation(b, operation, values, F64, scalars)
+        self._store_scalars(b, first, new_scalars, values)
+        inner = {p: self._to(b, v, self.real) for p, v in values.items()}
+        entry, loop, end = b.block, b.append_basic_block("loop"), b.append_basic_block("end")
+        b.cbranch(b.icmp_signed("<", ir.Constant(I64, 0), n), loop, end)
+
+        b.position_at_end(loop)
+        i, total = b.phi(I64), b.phi(self.real)
+        where = dict(zip(names, pointers, strict=True))
+        for place, operation in enumerate(self.program.operations):
+            if operation.name == "input" and not operation.uniform:
+                inner[place] = self._load(b, where[operation.value], i, self.types[operation.value])
+            elif not operation.uniform:
+                inner[place] = self._operation(b, operation, inner, self.real, scalars)
+            if operation.value == "g":
+                total_now = b.fadd(total, b.fmul(inner[place], inner[place], flags=CONTRACT), flags=ADD_UP)
+        for salt, (name, place) in enumerate(self.program.results.items()):
+            if name in where:
+                noise = self._noise(b, b.add(first, i), seed, salt) if self.stochastic else None
+                self._store(b, self._to(b, inner[place], self.real), where[name], i, self.types[name], noise)
+        following = b.add(i, ir.Constant(I64, 1))
+        b.cbranch(b.icmp_signed("<", following, n), loop, end)
+        i.add_incoming(ir.Constant(I64, 0), entry)
+        i.add_incoming(following, loop)
+        total.add_incoming(ir.Constant(self.real, 0.0), entry)
+        total.add_incoming(total_now, loop)
+
+        b.position_at_end(end)
+        result = b.phi(self.real)
+        result.add_incoming(ir.Constant(self.real, 0.0), entry)
+        result.add_incoming(total_now, loop)
+        b.ret(self._to(b, result, F64))
+        return function
+
+    def _store_scalars(self, b: ir.IRBuilder, first: Any, place: Any, values: Any) -> None:
+        """The new scalars of the state, written by the chunk that holds the tensor's first element."""
+        new = [v for k, v in self.program.results.items() if k in self.program.scalars]
+        if new:
+            with b.if_then(b.icmp_signed("==", first, ir.Constant(I64, 0))):
+                for number, result in enumerate(new):
+                    b.store(
+                        self._to(b, values[result], F64), self._at(b, place, F64, ir.Constant(I64, number))
+                    )
+
+    # -- single operations ----------------------------------------------------------------------------
+
+    def _operation(
+        self, b: ir.IRBuilder, op: Operation, values: Mapping[int, Any], real: Any, scalars: Any
+    ) -> Any:
+        if op.name == "constant":
+            return ir.Constant(real, op.value)
+        if op.name == "input":
+            number = self.program.scalars.index(op.value)
+            return b.load(self._at(b, scalars, F64, ir.Constant(I64, number)), typ=F64)
+        x = [values[i] for i in op.inputs]
+        if op.name == "where":
+            return b.select(self._truth(b, x[0]), self._to(b, x[1], real), self._to(b, x[2], real))
+        if op.name in ("and", "or"):
+            return getattr(b, op.name + "_")(self._truth(b, x[0]), self._truth(b, x[1]))
+        x = [self._to(b, value, real) for value in x]
+        if op.name in COMPARISONS:
+            sign = {"lt": "<", "le": "<=", "gt": ">", "ge": ">=", "eq": "==", "ne": "!="}[op.name]
+            return b.fcmp_unordered(sign, *x) if op.name == "ne" else b.fcmp_ordered(sign, *x)
+        if op.name in ("add", "sub", "mul"):
+            return getattr(b, "f" + op.name)(*x, flags=CONTRACT)
+        if op.name == "div":
+            return b.fdiv(*x, flags=() if op.uniform else DIVISION)
+        if op.name == "neg":
+            return b.fneg(x[0])
+        if op.name in ("max", "min"):  # NaN if either is
+            first = b.fcmp_ordered(">" if op.name == "max" else "<", *x)
+            return b.select(b.or_(first, b.fcmp_unordered("uno", x[0], x[0])), x[0], x[1])
+        if op.name == "sign":
+            zero, one = ir.Constant(real, 0.0), ir.Constant(real, 1.0)
+            negative = b.select(b.fcmp_ordered("<", x[0], zero), ir.Constant(real, -1.0), zero)
+            return b.select(b.fcmp_ordered(">", x[0], zero), one, negative)
+        if op.name == "pow":
+            return self._power(b, op, x, real)
+        return self._intrinsic(b, {"abs": "fabs"}.get(op.name, op.name), real, x)
+
+    def _power(self, b: ir.IRBuilder, op: Operation, x: list[Any], real: Any) -> Any:
+        exponent = self.program.operations[op.inputs[1]]
+        if exponent.name == "constant" and abs(exponent.value) in (0.5, 1.0, 3.0):
+            size = abs(exponent.value)
+            if size == 0.5:
+                power = self._intrinsic(b, "sqrt", real, x[:1])
+            else:
+                power = x[0] if size == 1 else b.fmul(x[0], b.fmul(x[0], x[0]))
+            return b.fdiv(ir.Constant(real, 1.0), power) if exponent.value < 0 else power
+        return self._intrinsic(b, "pow", real, x)
+
+    def _intrinsic(self, b: ir.IRBuilder, name: str, real: Any, x: list[Any]) -> Any:
+        kind = ir.FunctionType(real, [real] * len(x))
+        return b.call(self._declared(f"llvm.{name}.{'f64' if real is F64 else 'f32'}", kind), x)
+
+    def _declared(self, name: str, kind: ir.FunctionType) -> ir.Function:
+        known = self.module.globals.get(name)
+        return known if known is not None else ir.Function(self.module, kind, name)
+
+    def _truth(self, b: ir.IRBuilder, x: Any) -> Any:
+        return x if x.type == I1 else b.fcmp_unordered("!=", x, ir.Constant(x.type, 0.0))
+
+    def _to(self, b: ir.IRBuilder, x: Any, real: Any) -> Any:
+        if x.type == real:
+            return x
+        if x.type == I1:
+            return b.uitofp(x, real)
+        return b.fptrunc(x, real) if real is F32 else b.fpext(x, real)
+
+    # -- memory ---------------------------------------------------------------------------------------
+
+    def _at(self, b: ir.IRBuilder, base: Any, kind: Any, i: Any) -> Any:
+        return b.gep(base, [i], source_etype=kind)
+
+    def _load(self, b: ir.IRBuilder, base: Any, i: Any, kind: torch.dtype) -> Any:
+        if kind is torch.bfloat16:  # the upper half of a float32
+            bits = b.zext(b.load(self._at(b, base, I16, i), typ=I16), I32)
+            return b.bitcast(b.shl(bits, ir.Constant(I32, 16)), F32)
+        stored = {torch.float64: F64, torch.float32: F32, torch.float16: F16}[kind]
+        return self._to(b, b.load(self._at(b, base, stored, i), typ=stored), self.real)
+
+    def _store(self, b: ir.IRBuilder, x: Any, base: Any, i: Any, kind: torch.dtype, noise: Any) -> None:
+        if kind is torch.bfloat16:
+            b.store(self._bfloat16(b, x, noise), self._at(b, base, I16, i))
+        elif kind is torch.float16:
+            b.store(b.fptrunc(x, F16), self._at(b, base, F16, i))
+        else:
+            b.store(x, self._at(b, base, self.real, i))
+
+    def _bfloat16(self, b: ir.IRBuilder, x: Any, noise: Any) -> Any:
+        """Rounds to the nearest (to even at a tie), or by 16 random bits; infinity and NaN stay."""
+        bits = b.bitcast(x, I32)
+        upper = b.lshr(bits, ir.Constant(I32, 16))
+        if noise is None:
+            noise = b.add(ir.Constant(I32, 0x7FFF), b.and_(upper, ir.Constant(I32, 1)))
+        rounded = b.lshr(b.add(bits, noise), ir.Constant(I32, 16))
+        size = b.and_(bits, ir.Constant(I32, 0x7FFFFFFF))
+        special = b.icmp_unsigned(">=", size, ir.Constant(I32, 0x7F800000))
+        is_nan = b.icmp_unsigned(">", size, ir.Constant(I32, 0x7F800000))
+        kept = b.select(is_nan, b.or_(upper, ir.Constant(I32, 0x40)), upper)
+        return b.trunc(b.select(special, kept, rounded), I16)
+
+    def _noise(self, b: ir.IRBuilder, element: Any, seed: Any, salt: int) -> Any:
+        """16 random bits from (seed, element, which result): see `rounding.noise`."""
+        x = b.add(b.trunc(element, I32), b.trunc(seed, I32))
+        x = b.add(x, ir.Constant(I32, (0x9E3779B9 * (salt + 1)) & 0xFFFFFFFF))
+        for shift, factor in ((16, 0x7FEB352D), (15, 0x846CA68B)):
+            x = b.mul(b.xor(x, b.lshr(x, ir.Constant(I32, shift))), ir.Constant(I32, factor))
+        return b.lshr(b.xor(x, b.lshr(x, ir.Constant(I32, 16))), ir.Constant(I32, 16))
+
+    # -- the worker -----------------------------------------------------------------------------------
+
+    def _worker(self, update: ir.Function) -> None:
+        """void worker(job): takes chunks (record, start, length) until none is left."""
+        names, bytes_of = self.program.elements, {n: k.itemsize for n, k in self.types.items()}
+        function = ir.Function(self.module, ir.FunctionType(VOID, [POINTER]), "worker")
+        (job,) = function.args
+        b = ir.IRBuilder(function.append_basic_block("entry"))
+
+        def number(value: int) -> ir.Constant:
+            return ir.Constant(I64, value)
+
+        def field(place: int, kind: Any) -> Any:
+            return b.load(self._at(b, job, I64, number(place)), typ=kind)
+
+        chunks = field(CHUNKS, I64)
+        tables = [field(place, POINTER) for place in (CHUNK_TABLE, POINTERS, SCALARS, NEW_SCALARS, PARTIALS)]
+        chunk_table, pointers, scalars, new_scalars, partials = tables
+        seed = field(SEED, I64)
+        take, work, end = (b.append_basic_block(name) for name in ("take", "work", "end"))
+        b.branch(take)
+        b.position_at_end(take)
+        c = b.atomic_rmw("add", self._at(b, job, I64, number(COUNTER)), number(1), "monotonic")
+        b.cbranch(b.icmp_signed("<", c, chunks), work, end)
+        b.position_at_end(work)
+        line = b.mul(c, number(3))
+        record, start, length = (
+            b.load(self._at(b, chunk_table, I64, b.add(line, number(k))), typ=I64) for k in range(3)
+        )
+        row = self._at(b, scalars, F64, b.mul(record, number(len(self.program.scalars))))
+        kept = sum(k in self.program.scalars for k in self.program.results)
+        new_row = self._at(b, new_scalars, F64, b.mul(record, number(kept)))
+        places = []
+        for k, name in enumerate(names):
+            place = self._at(b, pointers, POINTER, b.add(b.mul(record, number(len(names))), number(k)))
+            offset = b.mul(start, number(bytes_of[name]))
+            places.append(self._at(b, b.load(place, typ=POINTER), ir.IntType(8), offset))
+        # Each tensor of a step rounds with other random bits: the record is part of the seed.
+        own_seed = b.add(seed, b.mul(record, number(0x85EBCA6B)))
+        total = b.call(update, [length, start, own_seed, row, new_row, *places])
+        b.store(total, self._at(b, partials, F64, c))
+        b.branch(take)
+        b.position_at_end(end)
+        b.ret_void()

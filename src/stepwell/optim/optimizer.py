@@ -14,7 +14,6 @@ from torch import Tensor
 
 from stepwell.engine.eager import Eager, total_norm
 from stepwell.engine.state import AVERAGE, Unsupported
-from stepwell.engine.sums import add_up
 from stepwell.engine.text import Folded
 from stepwell.errors import UserError
 from stepwell.optim.clipping import clipped_by_unit
@@ -216,7 +215,7 @@ class RuleOptimizer(torch.optim.Optimizer):
         folded = [self._folded(group, norm, unscale) for group in self.param_groups]
         work = list(zip(engines, gradients, h, folded, strict=True))
         if engines and engines[0].rule.sums is not None:
-            parts = [add_up(e.rule, e.parameters, g, e.state, e.steps, own, f) for e, g, own, f in work]
+            parts = [e.sums(g, own, f) for e, g, own, f in work]
             totals = tuple(sum(column) for column in zip(*filter(None, parts), strict=True))
             work = [(e, g, {**own, "sums": totals}, f) for e, g, own, f in work]
         return [e.step(g, own, f, self.skipped) for e, g, own, f in work]

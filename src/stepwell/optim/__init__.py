@@ -11,6 +11,7 @@ from stepwell.optim.radam import RAdam
 from stepwell.optim.rmsprop import RMSprop
 from stepwell.optim.rprop import Rprop
 from stepwell.optim.sgd import SGD
+from stepwell.optim.sparse_adam import SparseAdam
 
 __all__ = [
     "ASGD",
@@ -25,4 +26,5 @@ __all__ = [
     "RAdam",
     "RMSprop",
     "Rprop",
+    "SparseAdam",
 ]

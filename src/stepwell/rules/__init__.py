@@ -15,6 +15,7 @@ from stepwell.rules.rmsprop import CENTERED, CENTERED_WITH_MOMENTUM, RMSPROP, WI
 from stepwell.rules.rprop import RPROP
 from stepwell.rules.rule import Rule, State
 from stepwell.rules.sgd import SGD
+from stepwell.rules.sparse_adam import SPARSE_ADAM
 
 RULES: dict[str, Rule] = {
     rule.name: rule
@@ -37,6 +38,7 @@ RULES: dict[str, Rule] = {
         ADAMAX,
         ASGD,
         RPROP,
+        SPARSE_ADAM,
     )
 }
 

@@ -1,15 +1,45 @@
 """Update rules, one a file: the formula in the docstring and the same formula as code."""
 
 from stepwell.rules.adam import ADAM
+from stepwell.rules.adam_inside import ADAM_INSIDE
+from stepwell.rules.adam_then_sgd import ADAM_THEN_SGD
+from stepwell.rules.adam_uncorrected import ADAM_UNCORRECTED
+from stepwell.rules.adan import ADAN
+from stepwell.rules.ademamix import ADEMAMIX
 from stepwell.rules.amsgrad import AMSGRAD
+from stepwell.rules.lion import LION
 from stepwell.rules.momentum import MOMENTUM
 from stepwell.rules.momentum_displacement import MOMENTUM_DISPLACEMENT
 from stepwell.rules.nesterov import NESTEROV
+from stepwell.rules.nesterov_classic import NESTEROV_CLASSIC
+from stepwell.rules.prodigy import PRODIGY
+from stepwell.rules.rms import RMS
 from stepwell.rules.rule import Rule, State
+from stepwell.rules.schedule_free import SCHEDULE_FREE_ADAMW, SCHEDULE_FREE_RADAM, SCHEDULE_FREE_SGD
 from stepwell.rules.sgd import SGD
 
 RULES: dict[str, Rule] = {
-    rule.name: rule for rule in (SGD, MOMENTUM, MOMENTUM_DISPLACEMENT, NESTEROV, ADAM, AMSGRAD)
+    rule.name: rule
+    for rule in (
+        SGD,
+        MOMENTUM,
+        MOMENTUM_DISPLACEMENT,
+        NESTEROV,
+        NESTEROV_CLASSIC,
+        RMS,
+        ADAM,
+        ADAM_UNCORRECTED,
+        ADAM_INSIDE,
+        AMSGRAD,
+        ADAM_THEN_SGD,
+        LION,
+        ADEMAMIX,
+        ADAN,
+        PRODIGY,
+        SCHEDULE_FREE_SGD,
+        SCHEDULE_FREE_ADAMW,
+        SCHEDULE_FREE_RADAM,
+    )
 }
 
 __all__ = ["RULES", "Rule", "State"]

@@ -222,13 +222,18 @@ class _Block:
         new_w, new, average = whole_update(
             self.engine.rule, _precise(w), _precise(g), before, average, t, dict(h), folded
         )
-        results = dict(zip(names, new, strict=True))
+        results = dict(zip(names, map(_tensor, new), strict=True))
         if average is not None:
             results[AVERAGE] = average
         for name, value in results.items():
             value = torch.as_tensor(value, device=w.device)
             state[name].copy_(value if skip is None else torch.where(skip, state[name], value))
         return new_w if skip is None else torch.where(skip, w, new_w)
+
+
+def _tensor(x: Tensor | float) -> Tensor:
+    """A scalar of the state that a rule gives as a number, with all its digits."""
+    return x if isinstance(x, Tensor) else torch.tensor(x, dtype=torch.float64)
 
 
 def _precise(x: Tensor) -> Tensor:

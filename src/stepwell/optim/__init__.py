@@ -1,7 +1,28 @@
 """Optimizers with torch.optim's classes, arguments and state names, each made from a rule."""
 
+from stepwell.optim.adadelta import Adadelta
+from stepwell.optim.adagrad import Adagrad
 from stepwell.optim.adam import Adam, AdamW
+from stepwell.optim.adamax import Adamax
+from stepwell.optim.asgd import ASGD
 from stepwell.optim.momentum_displacement import MomentumDisplacement
+from stepwell.optim.nadam import NAdam
+from stepwell.optim.radam import RAdam
+from stepwell.optim.rmsprop import RMSprop
+from stepwell.optim.rprop import Rprop
 from stepwell.optim.sgd import SGD
 
-__all__ = ["SGD", "Adam", "AdamW", "MomentumDisplacement"]
+__all__ = [
+    "ASGD",
+    "SGD",
+    "Adadelta",
+    "Adagrad",
+    "Adam",
+    "AdamW",
+    "Adamax",
+    "MomentumDisplacement",
+    "NAdam",
+    "RAdam",
+    "RMSprop",
+    "Rprop",
+]

@@ -3,6 +3,9 @@
 from collections.abc import Iterable
 from typing import Any, Unpack
 
+from torch import Tensor
+
+from stepwell.errors import UserError
 from stepwell.optim.optimizer import Extras, Number, RuleOptimizer
 from stepwell.rules import Rule
 from stepwell.rules.adam import ADAM
@@ -52,6 +55,16 @@ class Adam(RuleOptimizer):
             "decoupled_weight_decay": decoupled_weight_decay,
         }
         super().__init__(params, defaults, extras)
+
+    def check_together(self, group: dict[str, Any]) -> None:
+        if group["foreach"] and not group["capturable"]:
+            for name in ("lr", "betas"):
+                parts = group[name] if isinstance(group[name], (tuple, list)) else (group[name],)
+                if any(isinstance(v, Tensor) for v in parts):
+                    raise UserError(
+                        f"{name}={group[name]!r} cannot be used: with foreach=True and capturable=False give "
+                        "a number, or leave foreach out"
+                    )
 
     def rule_of(self, group: dict[str, Any]) -> Rule:
         return AMSGRAD if group["amsgrad"] else ADAM

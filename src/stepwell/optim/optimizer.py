@@ -17,11 +17,10 @@ from stepwell.engine.state import AVERAGE, Unsupported
 from stepwell.engine.sums import add_up
 from stepwell.engine.text import Folded
 from stepwell.errors import UserError
+from stepwell.optim.checked import CheckedOptimizer, Number
 from stepwell.optim.clipping import clipped_by_unit
-from stepwell.optim.hyperparameters import check_group, check_names, number, take_schedules
+from stepwell.optim.hyperparameters import check_names, number
 from stepwell.rules import Rule
-
-Number = float | Tensor | Callable[[float], float]
 
 
 class Extras(TypedDict, total=False):
@@ -62,15 +61,12 @@ GROUP_EXTRAS: dict[str, Any] = {
 WHOLE_EXTRAS: dict[str, Any] = {"engine": "auto", "state_dtype": None, "stochastic_rounding": False}
 
 
-class RuleOptimizer(torch.optim.Optimizer):
+class RuleOptimizer(CheckedOptimizer):
     """Runs a rule as a `torch.optim.Optimizer`: parameter groups, hooks and `state_dict` are torch's.
 
     A subclass names its `rules`, from the one with the least state to the one with the most, and
     `rule_of` says which of them a group's hyperparameters ask for now. `spread` names the parts of a
     hyperparameter that is a tuple in torch, `betas` say.
-
-    Any hyperparameter can be a schedule, a function from the number of updates made to the value; the
-    group then holds today's value, and state_dict the number.
 
     `gradient_norm` is the norm of all gradients at the last step, before clipping, a tensor on their
     device, so that reading it is the caller's choice of when to wait. `state[p]` holds `step` and the
@@ -99,8 +95,6 @@ class RuleOptimizer(torch.optim.Optimizer):
             raise UserError(f"engine={self._engine_name!r} does not exist: give auto, fused or eager")
         self.gradient_norm: Tensor | None = None
         self.skipped: Tensor | None = None
-        self._schedules: list[dict[str, Any]] = []
-        self._forget()
         super().__init__(params, defaults)
 
     def rule_of(self, group: dict[str, Any]) -> Rule:
@@ -109,66 +103,23 @@ class RuleOptimizer(torch.optim.Optimizer):
 
     def _forget(self) -> None:
         """Drops what is made anew from the groups and the state when first needed."""
+        super()._forget()
         self._engines: dict[int, Any] = {}
         self._shown: dict[int, list[int]] = {}  # the steps of each engine that `state` last told
-        # The values that were last found right, a dict a group.
-        self._checked: defaultdict[int, dict[str, Any]] = defaultdict(dict)
 
     def __getstate__(self) -> dict[str, Any]:
-        own = ("_schedules", "_engine_name", "_kind", "_stochastic")
+        own = ("_engine_name", "_kind", "_stochastic")
         return {**super().__getstate__(), **{name: self.__dict__[name] for name in own}}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.gradient_norm = self.skipped = None
-        self._forget()
         super().__setstate__(state)
-
-    # -- groups and hyperparameters ---------------------------------------------------------------------
-
-    def add_param_group(self, param_group: dict[str, Any]) -> None:
-        schedules: dict[str, Any] = {}
-        if isinstance(param_group, dict):
-            whole, schedules = take_schedules({**self.defaults, **param_group})
-            check_group(type(self).__name__, whole)
-            param_group = {**param_group, **{name: whole[name] for name in schedules}}
-            if schedules:
-                param_group.setdefault("updates", 0)
-        super().add_param_group(param_group)
-        if any(p.is_complex() for p in self.param_groups[-1]["params"]):
-            raise _ComplexError(f"{type(self).__name__} does not support complex parameters: use torch.optim")
-        self._schedules.append(schedules)
-
-    def hyperparameters(self, group: int = 0) -> dict[str, float]:
-        """Today's values of a group's hyperparameters, by their names in the rule's formula."""
-        values = self.param_groups[group]
-        return {name: number(value) for name, value in self._named(values).items()}
 
     def _named(self, values: dict[str, Any]) -> dict[str, Any]:
         for name, parts in self.spread.items():
             if name in values:
                 values = {**values, **dict(zip(parts, values[name], strict=True))}
         return {name: values[name] for name in self.rule_of(values).defaults}
-
-    def _follow_schedules(self) -> None:
-        for group, schedules in zip(self.param_groups, self._schedules, strict=True):
-            for name, schedule in schedules.items():
-                made = group["updates"]
-                if isinstance(schedule, tuple):
-                    group[name] = tuple(s(made) if callable(s) else s for s in schedule)
-                else:
-                    group[name] = schedule(made)
-            if schedules:
-                group["updates"] += 1
-
-    def _check_changes(self) -> None:
-        """Checks the hyperparameters that are not those of the last update, before any weight is changed."""
-        for index, group in enumerate(self.param_groups):
-            right = self._checked[index]
-            for name, value in group.items():
-                if name != "params" and right.get(name, right) is not value:
-                    check_group(type(self).__name__, {name: value})
-                    if type(value) is not list:  # a list can be changed in place, and is checked each time
-                        right[name] = value
 
     # -- the update -------------------------------------------------------------------------------------
 
@@ -183,8 +134,8 @@ class RuleOptimizer(torch.optim.Optimizer):
 
     def update(self) -> None:
         """`step` without what torch wraps around it (its hooks and a profiler's record): 20 µs less."""
-        self._follow_schedules()
-        self._check_changes()
+        self.follow_schedules()
+        self.check_changes()
         self._shown.clear()
         self.skipped, unscale = self._scaler()
         engines = [self._engine(index) for index in range(len(self.param_groups))]
@@ -339,14 +290,6 @@ class RuleOptimizer(torch.optim.Optimizer):
                 f"{rule.name}: load the state of the same optimizer"
             )
 
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        for group in state_dict["param_groups"]:
-            check_group(type(self).__name__, group)
-        super().load_state_dict(state_dict)
-        for group in self.param_groups:
-            for key, value in self.defaults.items():
-                group.setdefault(key, number(value(0)) if callable(value) else value)
-
     @contextmanager
     def averaged(self) -> Iterator[None]:
         """Inside this block the weights are their averages (`ema`); afterwards what they were.
@@ -372,7 +315,3 @@ class RuleOptimizer(torch.optim.Optimizer):
             with torch.no_grad():
                 for (p, _), value in zip(pairs, before, strict=True):
                     p.copy_(value)
-
-
-class _ComplexError(UserError, RuntimeError):
-    """torch raises a RuntimeError here."""

@@ -30,8 +30,8 @@ def select(condition: Value, a: Value, b: Value) -> Value:
     """a where the condition holds, else b. Both are computed."""
     if isinstance(condition, bool):
         return a if condition else b
-    if isinstance(condition, torch.Tensor) and _numbers(a, b):  # torch would make a float32 of them
-        a = torch.tensor(float(a), dtype=torch.float64, device=condition.device)
+    if isinstance(condition, torch.Tensor) and _numbers(a, b):  # torch would round them to float32
+        a = torch.tensor(a, dtype=torch.float64, device=condition.device)
     return torch.where(condition, a, b)
 
 

@@ -19,10 +19,12 @@ class Adam(RuleOptimizer):
 
     lr: η ≥ 0. betas: β1, β2 in [0, 1). eps: ε ≥ 0, outside the root. weight_decay: adds
     weight_decay · w to the gradient (coupled); decoupled_weight_decay=True makes it AdamW's. amsgrad:
-    v̂ never shrinks. bias_correction=False takes m and v as they are; eps_inside=True is m̂ / √(v̂ + ε); these
-    two, which torch has not, are not combined with each other or amsgrad. maximize: climbs. foreach, fused and capturable choose torch's kernels and have no
+    v̂ never shrinks. maximize: climbs. foreach, fused and capturable choose torch's kernels and have no
     effect here; differentiable is refused. As `torch.optim.Adam`, its arguments in its order; besides
     them see `Extras`.
+
+    torch has not: bias_correction=False takes m and v in place of m̂ and v̂; eps_inside=True makes the
+    denominator √(v̂ + ε). Neither goes together with the other or with amsgrad.
     """
 
     rules = (ADAM, ADAM_UNCORRECTED, ADAM_INSIDE, AMSGRAD)
@@ -64,10 +66,8 @@ class Adam(RuleOptimizer):
         super().__init__(params, defaults, extras)
 
     def check_together(self, group: dict[str, Any]) -> None:
-        if group["amsgrad"] + (not group["bias_correction"]) + group["eps_inside"] > 1:
-            raise UserError(
-                "amsgrad=True, bias_correction=False and eps_inside=True have no rule together: give one of them"
-            )
+        if sum(map(bool, (group["amsgrad"], not group["bias_correction"], group["eps_inside"]))) > 1:
+            raise UserError("amsgrad=True, bias_correction=False, eps_inside=True: give at most one of them")
         if group["foreach"] and not group["capturable"]:
             for name in ("lr", "betas"):
                 parts = group[name] if isinstance(group[name], (tuple, list)) else (group[name],)

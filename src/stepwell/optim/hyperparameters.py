@@ -51,7 +51,7 @@ RANGES: dict[str, tuple[Any, ...]] = {
 }
 
 LENGTHS = {"betas": 2, "etas": 2, "step_sizes": 2}  # of those that are tuples
-OPTIONAL = {
+OPTIONAL = {  # None is off, or what the class says
     "ema",
     "clip_norm",
     "clip_value",
@@ -59,7 +59,7 @@ OPTIONAL = {
     "alpha_warmup",
     "beta3",
     "beta3_warmup",
-}  # by None
+}
 
 # Those of torch's arguments that ask for what is not here: their plain value, and what to do without them.
 NOT_HERE: dict[str, tuple[Any, str]] = {

@@ -16,6 +16,7 @@ def adam_then_sgd(
     updates: Value,
     estimate: Value,
     rate: Value,
+    in_sgd: Value,
     *,
     t: int,
     lr: float,
@@ -30,14 +31,15 @@ def adam_then_sgd(
     γ = p·p / −p·g;  λ ← β2 λ + (1−β2) γ;  Λ = λ / (1−β2ᵏ);  switch if k > 1, Λ > 0 and |Λ − γ| < threshold.
     Then SGD:  v ← β1 v + g, from 0;  w ← w − (1−β1) Λ v
 
-    `sgd_rate` keeps Λ / η of the switch, 0 until then: a schedule's later η multiplies it. m's memory is v's.
+    `sgd_rate` keeps Λ / η of the switch, 0 until then: a schedule's later η multiplies it. m's memory is v's,
+    from this parameter's first step of SGD on, `in_sgd`.
 
     Source: Keskar & Socher 2017, Algorithm 1, where Λ stays whatever η does and where Λ < 0, which would
     climb, is not excluded; `threshold` is its ε.
     """
     p_p, p_g = sums
     sgd = rate > 0
-    v = beta1 * m + g
+    v = select(in_sgd > 0, beta1, 0.0) * m + g
     mean, square = moment(m, g, beta1), moment(a, g * g, beta2)
     p = _step(mean, square, t, lr, beta1, beta2, eps)
 
@@ -49,10 +51,10 @@ def adam_then_sgd(
     switch = told & (k > 1) & (settled > 0) & (abs(settled - gamma) < threshold)
 
     w = select(sgd, w - (1 - beta1) * rate * lr * v, w + p)
-    m = select(sgd, v, select(switch, 0.0 * mean, mean))
+    m = select(sgd, v, mean)
     a = select(sgd, a, square)
-    rate = select(sgd, rate, select(switch, settled / select(told, lr, 1.0), 0.0 * rate))
-    return w, m, a, k, estimate, rate
+    rate = select(sgd, rate, select(switch, settled / select(told, lr, 1.0), 0.0))
+    return w, m, a, k, estimate, rate, select(sgd, 1.0, 0.0)
 
 
 def adam_then_sgd_sums(
@@ -63,6 +65,7 @@ def adam_then_sgd_sums(
     updates: Value,
     estimate: Value,
     rate: Value,
+    in_sgd: Value,
     *,
     t: int,
     lr: float,
@@ -90,6 +93,7 @@ ADAM_THEN_SGD = Rule(
         State("updates", scalar=True),
         State("estimate", scalar=True),
         State("sgd_rate", scalar=True),
+        State("in_sgd", scalar=True),
     ),
     {"lr": 1e-3, "beta1": 0.9, "beta2": 0.999, "eps": 1e-9, "threshold": 1e-9},
     sums=adam_then_sgd_sums,

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from stepwell.engine.choose import ENGINES, engine_for
 from stepwell.engine.eager import total_norm
+from stepwell.engine.rows import Rows
 from stepwell.engine.state import AVERAGE, Unsupported
 from stepwell.engine.text import Folded
 from stepwell.errors import UserError
@@ -283,6 +284,20 @@ class RuleOptimizer(CheckedOptimizer):
                 f"this state has {', '.join(sorted(names)) or 'only step'}, which is not that of "
                 f"{rule.name}: load the state of the same optimizer"
             )
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        super().load_state_dict(state_dict)
+        # torch rounded the state to the weights' type; what is kept finer than them comes back as it was.
+        finer = {s.name for rule in self.rules for s in rule.state if s.scalar}
+        saved = [state_dict["state"].get(i, {}) for g in state_dict["param_groups"] for i in g["params"]]
+        params = [p for group in self.param_groups for p in group["params"]]
+        for p, values in zip(params, saved, strict=True):
+            told = self.state.get(p, {})
+            for name, value in values.items():
+                if isinstance(value, Tensor) and (name in finer or value.dtype is self._kind):
+                    rounded = told.get(name)  # a hook may have put another in its place
+                    if isinstance(rounded, Tensor) and torch.equal(rounded, value.to(rounded)):
+                        told[name] = value.detach().to(rounded.device, copy=True)
 
     @contextmanager
     def averaged(self) -> Iterator[None]:

@@ -13,8 +13,8 @@ def chain(schedules: Sequence[Schedule]) -> Schedule:
 
     η(t) = schedules[0](t) · schedules[1](t) · …
 
-    schedules: at least one. As `torch.optim.lr_scheduler.ChainedScheduler` with one rate and factors of it:
-    `chain([cosine(η0, steps), step(1, every)])`. torch's cannot chain a scheduler that sets the rate instead
-    of multiplying it, such as CosineAnnealingWarmRestarts (pytorch issue 129565).
+    schedules: at least one, as a rule a rate and factors of it: `chain([cosine(η0, steps), step(1, every)])`.
+    As `torch.optim.lr_scheduler.ChainedScheduler` where its parts multiply the rate; torch's is no product
+    with one that sets the rate, such as CosineAnnealingWarmRestarts (pytorch issue 129565), or with eta_min.
     """
     return lambda step: math.prod(schedule(step) for schedule in schedules)

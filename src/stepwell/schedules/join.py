@@ -15,8 +15,9 @@ def join(schedules: Sequence[Schedule], boundaries: Sequence[float]) -> Schedule
     η(t) = schedules[i](t − boundaries[i − 1]) for boundaries[i − 1] ≤ t < boundaries[i]
 
     schedules: at least one. boundaries: steps in order, one fewer than schedules; between two that are
-    equal, no step is left. As `torch.optim.lr_scheduler.SequentialLR` is meant: torch's, made of stepped
-    schedulers, gives other values where one scales the rate it finds (pytorch issue 67586).
+    equal, no step is left. As `torch.optim.lr_scheduler.SequentialLR`, but for where torch's parts disturb
+    each other: one inside another (pytorch issue 196243), a OneCycleLR, which moves the first rate of all
+    parts, and a MultiplicativeLR, which goes on from the rate before it.
     """
     if len(boundaries) != len(schedules) - 1:
         raise UserError(

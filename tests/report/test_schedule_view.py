@@ -16,7 +16,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 @pytest.fixture
 def typed(capsys, monkeypatch, tmp_path):
-    """Runs `stepwell schedule …` in an empty folder; returns what it printed, the complaint, the exit code."""
+    """Runs `stepwell schedule …` in an empty folder; returns what it printed, its complaint and exit code."""
     monkeypatch.chdir(tmp_path)
 
     def run(words):

@@ -14,8 +14,7 @@ def text_chart(values: Sequence[float], x_end: str, rows: int = 8, blocks: bool 
     which some terminals do not have; else in whole lines of "#".
     """
     high = max(values)
-    scale = rows * 8 / high if high > 0 else 0.0
-    filled = [round(value * scale) for value in values]  # in eighths of a line
+    filled = [round(value / high * rows * 8) if high > 0 else 0 for value in values]  # in eighths of a line
     lines = []
     for row in reversed(range(rows)):
         eighths = [min(max(height - 8 * row, 0), 8) for height in filled]

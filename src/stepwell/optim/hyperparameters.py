@@ -26,9 +26,23 @@ RANGES: dict[str, tuple[Any, ...]] = {
     "clip_norm": (ABOVE_0, math.inf),
     "clip_value": (ABOVE_0, math.inf),
     "clip_adaptive": (ABOVE_0, math.inf),
+    "trust_coefficient": (0.0, math.inf),
+    "beta2_decay": (-math.inf, ABOVE_0),
+    "d": (1.0, math.inf),
+    "ns_coefficients": (-math.inf, math.inf),
+    "ns_steps": (0, 100),
+    "shampoo_beta": (-1.0, 1.0),
+    "precondition_frequency": (1, math.inf),
+    "max_precond_dim": (1, math.inf),
 }
 
-LENGTHS = {"betas": 2}  # of those that are tuples
+# Where a class has another range than the table, of each part if it is a tuple there.
+OF_CLASS: dict[tuple[str, str], tuple[tuple[float, float], ...]] = {
+    ("Adafactor", "eps"): ((0.0, math.inf), (0.0, math.inf)),
+    ("Shampoo", "eps"): ((ABOVE_0, math.inf),),
+}
+
+LENGTHS = {"betas": 2, "ns_coefficients": 3}  # of those that are tuples
 OPTIONAL = {"ema", "clip_norm", "clip_value", "clip_adaptive"}  # None is off
 
 # Those of torch's arguments that ask for what is not here: their plain value, and what to do without them.
@@ -73,6 +87,8 @@ def check_group(kind: str, group: Mapping[str, Any]) -> None:
             plain, advice = NOT_HERE[name]
             if not (isinstance(value, (bool, int, float)) and value == plain):
                 raise UserError(f"{name}={value!r} asks for an update that is not here: {advice}")
+        elif (kind, name) in OF_CLASS:
+            _check_parts(name, value, OF_CLASS[kind, name])
         elif name in RANGES and not (value is None and name in OPTIONAL):
             _check(name, value)
     if kind in ("Adam", "AdamW"):
@@ -102,7 +118,23 @@ def _check(name: str, value: Any) -> None:
     raise UserError(f"{name}={value!r} cannot be used: give {what} {bounds}")
 
 
+def _check_parts(name: str, value: Any, ranges: tuple[tuple[float, float], ...]) -> None:
+    """The first of several parts may be None."""
+    several = len(ranges) > 1
+    parts = tuple(value) if several and isinstance(value, (tuple, list)) else (value,)
+    if len(parts) == len(ranges) and all(
+        _within(v, *r) or (v is None and several and i == 0)
+        for i, (v, r) in enumerate(zip(parts, ranges, strict=True))
+    ):
+        return
+    bounds = ", and a number ".join(_bound(*r) for r in ranges)
+    what = "None or a number" if several else "a number"
+    raise UserError(f"{name}={value!r} cannot be used: give {what} {bounds}")
+
+
 def _bound(low: float, high: float) -> str:
+    if high == ABOVE_0:
+        return "of at most 0"
     text = "above 0" if low == ABOVE_0 else f"of at least {low:g}" if low > -math.inf else "of any size"
     return text + (f" and below {high:g}" if high < math.inf else "")
 

@@ -16,6 +16,7 @@ SHAPES = {
 CASES = [
     ("Adafactor", {}),
     ("Adafactor", {"lr": 0.3}),
+    ("Adafactor", {"lr": 5.0}),  # above 1/√t, which is taken then
     ("Adafactor", {"lr": torch.tensor(0.05, dtype=torch.float64)}),
     ("Adafactor", {"beta2_decay": -0.4}),
     ("Adafactor", {"eps": (0.1, 1e-3)}),

@@ -309,6 +309,40 @@ def test_sam_interrupted_inside_a_closure_puts_the_weights_back():
     optimizer.step(closure)
 
 
+def test_sam_clears_gradients_between_its_two_evaluations():
+    """A closure that leaves clearing to the loop makes the same step as one that clears."""
+    ends = []
+    for clears in (True, False):
+        net = problem()
+        optimizer = ours.SAM(torch.optim.SGD(net.parameters(), lr=0.1), rho=0.3)
+
+        def closure(net=net, optimizer=optimizer, clears=clears):
+            if clears:
+                optimizer.zero_grad()
+            loss(net, 0).backward()
+
+        optimizer.step(closure)
+        ends.append([p.detach() for p in net.parameters()])
+    assert same(*ends)
+
+
+@WRAPPERS_AND_BASES
+def test_a_loaded_state_is_not_written_to(wrap, make):
+    """One state loaded twice makes the same run twice."""
+    net = problem()
+    optimizer = wrap(make(groups(net)))
+    run(net, optimizer, 0, 5)
+    weights, state = copy.deepcopy((net.state_dict(), optimizer.state_dict()))
+    before = copy.deepcopy(state.get("lookahead"))
+    for _ in range(2):
+        other = problem()
+        other.load_state_dict(weights)
+        loaded = wrap(make(groups(other)))
+        loaded.load_state_dict(state)
+        run(other, loaded, 5, 9)
+        assert same(state.get("lookahead"), before)
+
+
 @pytest.mark.parametrize(("k", "alpha"), [(1, 0.5), (3, 0.8), (5, 0.5), (4, 0.0), (4, 1.0)])
 def test_lookahead_is_the_papers(k, alpha):
     """Thirty steps: k steps of momentum, then φ ← φ + α (θ − φ), θ ← φ, the momentum going on."""

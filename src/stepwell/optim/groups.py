@@ -41,7 +41,7 @@ def decay_groups(
     decays: dict[nn.Parameter, bool] = {}
     for path, module in model.named_modules():
         plain = not isinstance(module, kinds) and not NAMED_SO.search(type(module).__name__)
-        for name, p in module.named_parameters(path, recurse=False, remove_duplicate=False):
+        for name, p in module.named_parameters(path, recurse=False):
             if isinstance(p, UninitializedParameter):
                 raise UserError(f"{name} has no shape yet: put one batch through the model first")
             if p.requires_grad:

@@ -8,7 +8,8 @@ import inspect
 from typing import Any
 
 from stepwell.errors import UserError
-from stepwell.rules import RULES, Rule
+from stepwell.rules.registry import RULES
+from stepwell.rules.rule import Rule
 
 
 def describe(name: str) -> str:

@@ -65,7 +65,7 @@ def take_schedules(group: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, 
     schedules by name; of a tuple with schedules in it, the tuple."""
     made, plain, schedules = group.get("updates", 0), dict(group), {}
     for name, value in group.items():
-        if name not in RANGES:
+        if name == "params":
             continue
         if callable(value) and not isinstance(value, Tensor):
             schedules[name], plain[name] = value, value(made)

@@ -137,7 +137,7 @@ class LBFGS(CheckedOptimizer):
                 memory |= {"d": -g, "old_dirs": [], "old_stps": [], "ro": [], "H_diag": 1.0}
                 t = lr * min(1.0, 1.0 / float(g.abs().sum()))
             else:
-                _remember(memory, g, group["history_size"])
+                _remember(memory, g, int(group["history_size"]))
                 t = lr
             d, loss_before = memory["d"], loss
             memory |= {"t": t, "prev_flat_grad": g, "prev_loss": loss}
@@ -191,9 +191,11 @@ def _along(
 
     def at(t: float) -> Point:
         _move(parameters, t, d)
-        loss, g = look()
-        for p, value in zip(parameters, start, strict=True):
-            p.copy_(value)
+        try:
+            loss, g = look()
+        finally:
+            for p, value in zip(parameters, start, strict=True):
+                p.copy_(value)
         return Point(t, float(loss), float(g.dot(d)), g)
 
     return at

@@ -37,6 +37,15 @@ RANGES: dict[str, tuple[Any, ...]] = {
     "t0": ANY,
     "tolerance_change": (0.0, math.inf),
     "tolerance_grad": (0.0, math.inf),
+    "alpha_warmup": (0.0, math.inf),
+    "beta3": (0.0, 1.0),
+    "beta3_warmup": (0.0, math.inf),
+    "d0": (ABOVE_0, math.inf),
+    "d_coef": (ABOVE_0, math.inf),
+    "r": (0.0, math.inf),
+    "threshold": (0.0, math.inf),
+    "warmup_steps": (0.0, math.inf),
+    "weight_lr_power": (0.0, math.inf),
     "weight_decay": (0.0, math.inf),
     "decay": (0.0, math.inf),
     "l1": (0.0, math.inf),
@@ -47,7 +56,15 @@ RANGES: dict[str, tuple[Any, ...]] = {
 }
 
 LENGTHS = {"betas": 2, "etas": 2, "step_sizes": 2}  # of those that are tuples
-OPTIONAL = {"ema", "clip_norm", "clip_value", "clip_adaptive"}  # None is off
+OPTIONAL = {  # None is off, or what the class says
+    "ema",
+    "clip_norm",
+    "clip_value",
+    "clip_adaptive",
+    "alpha_warmup",
+    "beta3",
+    "beta3_warmup",
+}
 
 # Those of torch's arguments that ask for what is not here: their plain value, and what to do without them.
 NOT_HERE: dict[str, tuple[Any, str]] = {

@@ -42,6 +42,16 @@ def sqrt(x: Value) -> Value:
     return torch.sqrt(x)
 
 
+def exp(x: Value) -> Value:
+    """eˣ."""
+    return math.exp(x) if _numbers(x) else torch.exp(x)
+
+
+def log(x: Value) -> Value:
+    """The natural logarithm, of x above 0."""
+    return math.log(x) if _numbers(x) else torch.log(x)
+
+
 def maximum(a: Value, b: Value) -> Value:
     """The larger of the two; NaN if either is NaN."""
     if _numbers(a, b):

@@ -23,15 +23,20 @@ RANGES: dict[str, tuple[Any, ...]] = {
     "betas": (0.0, 1.0),
     "eps": (0.0, math.inf),
     "etas": ((ABOVE_0, 1.0), (ABOVE_1, math.inf)),
+    "history_size": (1.0, math.inf),
     "initial_accumulator_value": (0.0, math.inf),
     "lambd": (0.0, math.inf),
     "lr_decay": (0.0, math.inf),
+    "max_eval": (1.0, math.inf),
+    "max_iter": (1.0, math.inf),
     "momentum": (0.0, 1.0),
     "momentum_decay": (0.0, math.inf),
     "dampening": ANY,
     "rho": (0.0, 1.0),
     "step_sizes": (0.0, math.inf),
     "t0": ANY,
+    "tolerance_change": (0.0, math.inf),
+    "tolerance_grad": (0.0, math.inf),
     "alpha_warmup": (0.0, math.inf),
     "beta3": (0.0, 1.0),
     "beta3_warmup": (0.0, math.inf),
@@ -85,7 +90,7 @@ def take_schedules(group: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, 
     schedules by name; of a tuple with schedules in it, the tuple."""
     made, plain, schedules = group.get("updates", 0), dict(group), {}
     for name, value in group.items():
-        if name not in RANGES:
+        if name == "params":
             continue
         if callable(value) and not isinstance(value, Tensor):
             schedules[name], plain[name] = value, value(made)

@@ -19,6 +19,7 @@ from stepwell.optim.rmsprop import RMSprop
 from stepwell.optim.rprop import Rprop
 from stepwell.optim.schedule_free import ScheduleFreeAdamW, ScheduleFreeRAdam, ScheduleFreeSGD
 from stepwell.optim.sgd import SGD
+from stepwell.optim.sparse_adam import SparseAdam
 
 __all__ = [
     "ASGD",
@@ -43,4 +44,5 @@ __all__ = [
     "ScheduleFreeAdamW",
     "ScheduleFreeRAdam",
     "ScheduleFreeSGD",
+    "SparseAdam",
 ]

@@ -21,6 +21,7 @@ class Adagrad(RuleOptimizer):
     """
 
     rules = (ADAGRAD,)
+    lazy = (ADAGRAD,)
 
     def __init__(
         self,

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from stepwell.engine.eager import Eager, total_norm
+from stepwell.engine.rows import Rows
 from stepwell.engine.state import AVERAGE, Unsupported
 from stepwell.engine.sums import add_up
 from stepwell.engine.text import Folded
@@ -66,7 +67,8 @@ class RuleOptimizer(CheckedOptimizer):
 
     A subclass names its `rules`, from the one with the least state to the one with the most, and
     `rule_of` says which of them a group's hyperparameters ask for now. `spread` names the parts of a
-    hyperparameter that is a tuple in torch, `betas` say.
+    hyperparameter that is a tuple in torch, `betas` say. `lazy` names the rules that take sparse
+    gradients, by the rows that these have; with the others a sparse gradient is refused.
 
     `gradient_norm` is the norm of all gradients at the last step, before clipping, a tensor on their
     device, so that reading it is the caller's choice of when to wait. `state[p]` holds `step` and the
@@ -81,6 +83,7 @@ class RuleOptimizer(CheckedOptimizer):
 
     rules: ClassVar[tuple[Rule, ...]]
     spread: ClassVar[Mapping[str, tuple[str, ...]]] = {"betas": ("beta1", "beta2")}
+    lazy: ClassVar[tuple[Rule, ...]] = ()
 
     def __init__(self, params: Iterable[Any], defaults: dict[str, Any], extras: Mapping[str, Any]) -> None:
         known = GROUP_EXTRAS | WHOLE_EXTRAS
@@ -224,14 +227,17 @@ class RuleOptimizer(CheckedOptimizer):
         anew when the group's rule changes or its parameters moved to where the engine cannot follow."""
         group = self.param_groups[index]
         rule, engine = self.rule_of(group), self._engines.get(index)
-        if engine is not None and engine.rule is rule:
+        rows = rule in self.lazy and any(p.grad is not None and p.grad.is_sparse for p in group["params"])
+        if rows:
+            _check_rows(group)
+        if engine is not None and engine.rule is rule and (not rows or isinstance(engine, Rows)):
             try:
                 engine.follow()
                 return engine
             except Unsupported:
                 pass
         told = self.state
-        engine = self._make(rule, group)
+        engine = self._make(rule, group, rows)
         for i, p in enumerate(engine.parameters):
             values = {name: v for name, v in told.get(p, {}).items() if v is not None}
             if values:
@@ -246,9 +252,11 @@ class RuleOptimizer(CheckedOptimizer):
         self._shown.pop(index, None)
         return engine
 
-    def _make(self, rule: Rule, group: dict[str, Any]) -> Any:
+    def _make(self, rule: Rule, group: dict[str, Any], rows: bool) -> Any:
         h = {name: number(value) for name, value in self._named(group).items()}
         arguments = (rule, group["params"], h, group["ema"] is not None, self._kind, self._stochastic)
+        if rows:
+            return Rows(*arguments)
         if self._engine_name != "eager":
             from stepwell.engine.fused import Fused  # llvmlite loads when used
 
@@ -271,10 +279,13 @@ class RuleOptimizer(CheckedOptimizer):
                 for p, step, values in zip(engine.parameters, engine.steps, engine.state, strict=True):
                     if step:
                         # What another rule of this optimizer left stays, as in torch.
-                        told[p] = {**told.get(p, {}), "step": torch.tensor(float(step)), **values}
+                        told[p] = {**told.get(p, {}), "step": self._told_step(step), **values}
                     else:
                         told.pop(p, None)  # no update, no state, as in torch
         return told
+
+    def _told_step(self, step: int) -> Any:
+        return torch.tensor(float(step))
 
     @state.setter
     def state(self, value: defaultdict[Tensor, dict[str, Any]]) -> None:
@@ -329,3 +340,13 @@ class RuleOptimizer(CheckedOptimizer):
             with torch.no_grad():
                 for (p, _), value in zip(pairs, before, strict=True):
                     p.copy_(value)
+
+
+def _check_rows(group: Mapping[str, Any]) -> None:
+    """Refuses what would change all rows of a weight where only some have a gradient."""
+    for name in ("weight_decay", "decay", "l1", "clip_adaptive"):
+        if group[name]:
+            raise UserError(
+                f"{name}={group[name]!r} changes every row of a weight, and its gradient is sparse: leave "
+                f"{name} out, or build the layer with sparse=False"
+            )

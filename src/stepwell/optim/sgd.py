@@ -22,6 +22,7 @@ class SGD(RuleOptimizer):
     """
 
     rules = (PLAIN, MOMENTUM)
+    lazy = (PLAIN,)
 
     def __init__(
         self,

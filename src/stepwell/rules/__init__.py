@@ -25,6 +25,7 @@ from stepwell.rules.rprop import RPROP
 from stepwell.rules.rule import Rule, State
 from stepwell.rules.schedule_free import SCHEDULE_FREE_ADAMW, SCHEDULE_FREE_RADAM, SCHEDULE_FREE_SGD
 from stepwell.rules.sgd import SGD
+from stepwell.rules.sparse_adam import SPARSE_ADAM
 
 RULES: dict[str, Rule] = {
     rule.name: rule
@@ -59,6 +60,7 @@ RULES: dict[str, Rule] = {
         ADAMAX,
         ASGD,
         RPROP,
+        SPARSE_ADAM,
     )
 }
 

@@ -8,6 +8,7 @@ from stepwell.optim.adamax import Adamax
 from stepwell.optim.adan import Adan
 from stepwell.optim.ademamix import AdEMAMix
 from stepwell.optim.asgd import ASGD
+from stepwell.optim.from_rule import from_rule as from_rule
 from stepwell.optim.lion import Lion
 from stepwell.optim.momentum_displacement import MomentumDisplacement
 from stepwell.optim.nadam import NAdam

@@ -48,7 +48,7 @@ class CheckedOptimizer(torch.optim.Optimizer):
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         schedules: dict[str, Any] = {}
         if isinstance(param_group, dict):
-            whole, schedules = take_schedules({**self.defaults, **param_group})
+            whole, schedules = take_schedules({**self.defaults, **param_group}, self.ranges)
             check_group(whole, self.ranges)
             self.check_together(whole)
             param_group = {**param_group, **{name: whole[name] for name in schedules}}

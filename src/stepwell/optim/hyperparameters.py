@@ -72,12 +72,14 @@ def number(value: Any) -> float:
     return value if isinstance(value, (int, float)) else float(value)
 
 
-def take_schedules(group: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+def take_schedules(
+    group: Mapping[str, Any], own: Mapping[str, tuple[Any, ...]]
+) -> tuple[dict[str, Any], dict[str, Any]]:
     """The group with each schedule replaced by its value at the start (or where `updates` says), and the
-    schedules by name; of a tuple with schedules in it, the tuple."""
+    schedules by name; of a tuple with schedules in it, the tuple. own: as in `check_group`."""
     made, plain, schedules = group.get("updates", 0), dict(group), {}
     for name, value in group.items():
-        if name not in RANGES:
+        if name not in RANGES and name not in own:
             continue
         if callable(value) and not isinstance(value, Tensor):
             schedules[name], plain[name] = value, value(made)

@@ -29,7 +29,9 @@ def new_state(
     state = {}
     for s in rule.state:
         if callable(s.start):
-            state[s.name] = s.start(p)
+            value = s.start(p)
+            own = kind is None or s.scalar or not value.is_floating_point()
+            state[s.name] = value if own else value.to(kind)
             continue
         value = h[s.start] if isinstance(s.start, str) else s.start
         if s.scalar:

@@ -18,7 +18,13 @@ def moment(average: Value, value: Value, beta: Value) -> Value:
     """Moves an exponential average: β a + (1 − β) x, as a + (1 − β)(x − a)."""
     if _numbers(average, value, beta):
         return average + (1 - beta) * (value - average)
-    return torch.lerp(average, value, 1 - beta)
+    share = 1 - beta
+    if isinstance(average, torch.Tensor):  # lerp takes one type, and scalars of a state are float64
+        if isinstance(value, torch.Tensor):
+            value = value.to(average.dtype)
+        if isinstance(share, torch.Tensor):
+            share = share.to(average.dtype)
+    return torch.lerp(average, value, share)
 
 
 def debias(average: Value, beta: Value, t: Value) -> Value:

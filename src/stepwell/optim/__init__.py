@@ -1,4 +1,4 @@
-"""Optimizers with torch.optim's classes, arguments and state names, each made from a rule."""
+"""Optimizers with torch.optim's classes, arguments and state names, each made from a rule but LBFGS."""
 
 from stepwell.optim.adadelta import Adadelta
 from stepwell.optim.adagrad import Adagrad
@@ -9,6 +9,7 @@ from stepwell.optim.adan import Adan
 from stepwell.optim.ademamix import AdEMAMix
 from stepwell.optim.asgd import ASGD
 from stepwell.optim.from_rule import from_rule as from_rule
+from stepwell.optim.lbfgs import LBFGS
 from stepwell.optim.lion import Lion
 from stepwell.optim.momentum_displacement import MomentumDisplacement
 from stepwell.optim.nadam import NAdam
@@ -24,6 +25,7 @@ from stepwell.optim.sparse_adam import SparseAdam
 
 __all__ = [
     "ASGD",
+    "LBFGS",
     "RMS",
     "SGD",
     "AdEMAMix",

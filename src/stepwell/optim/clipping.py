@@ -17,7 +17,7 @@ def unit_norms(x: Tensor) -> Tensor:
 
 
 def clipped_by_unit(
-    weights: Iterable[Tensor], gradients: Sequence[Tensor | None], share: float, eps: float = 1e-3
+    weights: Iterable[Tensor], gradients: Sequence[Tensor | None], share: float | Tensor, eps: float = 1e-3
 ) -> list[Tensor | None]:
     """New gradients whose units are no longer than `share` of their weights' units.
 

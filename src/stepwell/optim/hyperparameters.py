@@ -23,9 +23,12 @@ RANGES: dict[str, tuple[Any, ...]] = {
     "betas": (0.0, 1.0),
     "eps": (0.0, math.inf),
     "etas": ((ABOVE_0, 1.0), (ABOVE_1, math.inf)),
+    "history_size": (1.0, math.inf),
     "initial_accumulator_value": (0.0, math.inf),
     "lambd": (0.0, math.inf),
     "lr_decay": (0.0, math.inf),
+    "max_eval": (1.0, math.inf),
+    "max_iter": (1.0, math.inf),
     "momentum": (0.0, 1.0),
     "momentum_decay": (0.0, math.inf),
     "dampening": ANY,
@@ -41,6 +44,8 @@ RANGES: dict[str, tuple[Any, ...]] = {
     "threshold": (0.0, math.inf),
     "warmup_steps": (0.0, math.inf),
     "weight_lr_power": (0.0, math.inf),
+    "tolerance_change": (0.0, math.inf),
+    "tolerance_grad": (0.0, math.inf),
     "weight_decay": (0.0, math.inf),
     "decay": (0.0, math.inf),
     "l1": (0.0, math.inf),
@@ -72,14 +77,12 @@ def number(value: Any) -> float:
     return value if isinstance(value, (int, float)) else float(value)
 
 
-def take_schedules(
-    group: Mapping[str, Any], own: Mapping[str, tuple[Any, ...]]
-) -> tuple[dict[str, Any], dict[str, Any]]:
+def take_schedules(group: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     """The group with each schedule replaced by its value at the start (or where `updates` says), and the
-    schedules by name; of a tuple with schedules in it, the tuple. own: as in `check_group`."""
+    schedules by name; of a tuple with schedules in it, the tuple."""
     made, plain, schedules = group.get("updates", 0), dict(group), {}
     for name, value in group.items():
-        if name not in RANGES and name not in own:
+        if name == "params":
             continue
         if callable(value) and not isinstance(value, Tensor):
             schedules[name], plain[name] = value, value(made)

@@ -9,7 +9,9 @@ import torch
 from torch import Tensor
 from torch._utils import _flatten_dense_tensors
 
+from stepwell.engine import rounding
 from stepwell.engine.state import AVERAGE, check_shapes, new_state
+from stepwell.engine.sums import add_up
 from stepwell.engine.text import Folded, whole_update
 from stepwell.rules import Rule
 
@@ -67,7 +69,9 @@ class Eager:
 
     def _build(self) -> None:
         self.state = [new_state(self.rule, p, self._start, self.average, self.kind) for p in self.parameters]
-        self._blocks = [_Block(self, members) for members in _group(self.rule, self.parameters)]
+        self._blocks = [
+            _Block(self, members) for members in _group(self.rule, self.parameters, self.stochastic)
+        ]
 
     @property
     def steps(self) -> list[int]:
@@ -131,6 +135,10 @@ class Eager:
             self._skipped += skip
             norm = norm.masked_fill(skip, 0.0)
         return norm
+
+    def sums(self, gradients: Sequence[Tensor | None], h: Mapping[str, Any], folded: Folded) -> list[Tensor]:
+        """What the rule adds up over all parameters before the update, for these."""
+        return add_up(self.rule, self.parameters, gradients, self.state, self.steps, h, folded)
 
 
 def total_norm(norms: Iterable[Tensor | None]) -> Tensor | None:
@@ -225,10 +233,16 @@ class _Block:
         results = dict(zip(names, map(_tensor, new), strict=True))
         if average is not None:
             results[AVERAGE] = average
-        for name, value in results.items():
-            value = torch.as_tensor(value, device=w.device)
+        for salt, (name, value) in enumerate(results.items(), 1):
+            value = self._rounded(torch.as_tensor(value, device=w.device), state[name], t, salt)
             state[name].copy_(value if skip is None else torch.where(skip, state[name], value))
+        new_w = self._rounded(new_w, w, t, 0)
         return new_w if skip is None else torch.where(skip, w, new_w)
+
+    def _rounded(self, x: Tensor, like: Tensor, t: int | Tensor, salt: int) -> Tensor:
+        if not self.engine.stochastic or like.dtype is not torch.bfloat16:
+            return x
+        return rounding.to_bfloat16(x, like, rounding.seed(int(t), self.members[0]), salt)
 
 
 def _tensor(x: Tensor | float) -> Tensor:
@@ -241,10 +255,10 @@ def _precise(x: Tensor) -> Tensor:
     return x.float() if x.dtype in (torch.bfloat16, torch.float16) else x
 
 
-def _group(rule: Rule, parameters: Sequence[Tensor]) -> list[list[int]]:
+def _group(rule: Rule, parameters: Sequence[Tensor], apart: bool) -> list[list[int]]:
     """Numbers of the parameters that can be updated together, block by block."""
-    # Whole tensors and scalars of the state belong to one parameter.
-    single = rule.elementwise and not any(s.scalar for s in rule.state)
+    # Whole tensors, scalars of the state and random bits belong to one parameter.
+    single = rule.elementwise and not apart and not any(s.scalar for s in rule.state)
     groups: dict[object, list[int]] = {}
     for i, p in enumerate(parameters):
         together = single and p.is_contiguous()

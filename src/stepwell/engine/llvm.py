@@ -11,11 +11,12 @@ from __future__ import annotations
 import threading
 from collections.abc import Mapping
 from functools import cache
-from typing import Any
+from typing import Any, cast
 
 import torch
 from llvmlite import binding, ir
 
+from stepwell.engine import rounding
 from stepwell.engine.program import COMPARISONS, Operation, Program
 
 CHUNK = 1 << 14  # elements that a thread takes at a time
@@ -25,7 +26,7 @@ I64, I32, I16, I1 = (ir.IntType(bits) for bits in (64, 32, 16, 1))
 POINTER, VOID = ir.PointerType(), ir.VoidType()
 
 # The places of a job, eight bytes each.
-COUNTER, CHUNKS, CHUNK_TABLE, POINTERS, SCALARS, NEW_SCALARS, PARTIALS, SEED = range(8)
+COUNTER, CHUNKS, CHUNK_TABLE, POINTERS, SCALARS, NEW_SCALARS, PARTIALS, SEEDS = range(8)
 
 CONTRACT = ("contract",)  # a · b + c may round once
 DIVISION = ("contract", "arcp")  # and a division by a uniform number be a product with its reciprocal
@@ -83,6 +84,7 @@ class _Printer:
         self.real = F64 if torch.float64 in types.values() else F32
         self.module = ir.Module("stepwell")
         self.module.triple = binding.get_default_triple()
+        self.module.data_layout = str(_machine().target_data)
         self._worker(self._update())
 
     # -- the update of one chunk ----------------------------------------------------------------------
@@ -116,7 +118,8 @@ class _Printer:
             elif not operation.uniform:
                 inner[place] = self._operation(b, operation, inner, self.real, scalars)
             if operation.value == "g":
-                total_now = b.fadd(total, b.fmul(inner[place], inner[place], flags=CONTRACT), flags=ADD_UP)
+                add, multiply = cast(Any, b.fadd), cast(Any, b.fmul)
+                total_now = add(total, multiply(inner[place], inner[place], flags=CONTRACT), flags=ADD_UP)
         for salt, (name, place) in enumerate(self.program.results.items()):
             if name in where:
                 noise = self._noise(b, b.add(first, i), seed, salt) if self.stochastic else None
@@ -165,9 +168,11 @@ class _Printer:
             sign = {"lt": "<", "le": "<=", "gt": ">", "ge": ">=", "eq": "==", "ne": "!="}[op.name]
             return b.fcmp_unordered(sign, *x) if op.name == "ne" else b.fcmp_ordered(sign, *x)
         if op.name in ("add", "sub", "mul"):
-            return getattr(b, "f" + op.name)(*x, flags=CONTRACT)
+            make: Any = {"add": b.fadd, "sub": b.fsub, "mul": b.fmul}[op.name]
+            return make(*x, flags=CONTRACT)
         if op.name == "div":
-            return b.fdiv(*x, flags=() if op.uniform else DIVISION)
+            divide: Any = b.fdiv
+            return divide(*x, flags=() if op.uniform else DIVISION)
         if op.name == "neg":
             return b.fneg(x[0])
         if op.name in ("max", "min"):  # NaN if either is
@@ -208,7 +213,7 @@ class _Printer:
             return x
         if x.type == I1:
             return b.uitofp(x, real)
-        return b.fptrunc(x, real) if real is F32 else b.fpext(x, real)
+        return b.fptrunc(x, real) if x.type == F64 else b.fpext(x, real)
 
     # -- memory ---------------------------------------------------------------------------------------
 
@@ -244,12 +249,12 @@ class _Printer:
         return b.trunc(b.select(special, kept, rounded), I16)
 
     def _noise(self, b: ir.IRBuilder, element: Any, seed: Any, salt: int) -> Any:
-        """16 random bits from (seed, element, which result): see `rounding.noise`."""
+        """16 random bits for an element: see `rounding.noise`."""
         x = b.add(b.trunc(element, I32), b.trunc(seed, I32))
-        x = b.add(x, ir.Constant(I32, (0x9E3779B9 * (salt + 1)) & 0xFFFFFFFF))
-        for shift, factor in ((16, 0x7FEB352D), (15, 0x846CA68B)):
+        x = b.add(x, ir.Constant(I32, (rounding.SALT * (salt + 1)) & rounding.BITS))
+        for shift, factor in rounding.MIX:
             x = b.mul(b.xor(x, b.lshr(x, ir.Constant(I32, shift))), ir.Constant(I32, factor))
-        return b.lshr(b.xor(x, b.lshr(x, ir.Constant(I32, 16))), ir.Constant(I32, 16))
+        return b.lshr(x, ir.Constant(I32, 16))
 
     # -- the worker -----------------------------------------------------------------------------------
 
@@ -267,9 +272,8 @@ class _Printer:
             return b.load(self._at(b, job, I64, number(place)), typ=kind)
 
         chunks = field(CHUNKS, I64)
-        tables = [field(place, POINTER) for place in (CHUNK_TABLE, POINTERS, SCALARS, NEW_SCALARS, PARTIALS)]
-        chunk_table, pointers, scalars, new_scalars, partials = tables
-        seed = field(SEED, I64)
+        tables = (CHUNK_TABLE, POINTERS, SCALARS, NEW_SCALARS, PARTIALS, SEEDS)
+        chunk_table, pointers, scalars, new_scalars, partials, seeds = (field(t, POINTER) for t in tables)
         take, work, end = (b.append_basic_block(name) for name in ("take", "work", "end"))
         b.branch(take)
         b.position_at_end(take)
@@ -288,9 +292,8 @@ class _Printer:
             place = self._at(b, pointers, POINTER, b.add(b.mul(record, number(len(names))), number(k)))
             offset = b.mul(start, number(bytes_of[name]))
             places.append(self._at(b, b.load(place, typ=POINTER), ir.IntType(8), offset))
-        # Each tensor of a step rounds with other random bits: the record is part of the seed.
-        own_seed = b.add(seed, b.mul(record, number(0x85EBCA6B)))
-        total = b.call(update, [length, start, own_seed, row, new_row, *places])
+        seed = b.load(self._at(b, seeds, I64, record), typ=I64)
+        total = b.call(update, [length, start, seed, row, new_row, *places])
         b.store(total, self._at(b, partials, F64, c))
         b.branch(take)
         b.position_at_end(end)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -18,29 +19,43 @@ class Unsupported(Exception):
 
 
 def new_state(
-    rule: Rule, p: Tensor, h: Mapping[str, float], average: bool = False, kind: torch.dtype | None = None
+    rule: Rule,
+    p: Tensor,
+    h: Mapping[str, Any],
+    average: bool = False,
+    kind: torch.dtype | None = None,
+    members: int | None = None,
 ) -> dict[str, Tensor]:
     """The state of a parameter before its first update, by name.
 
     h: the hyperparameters, which some state starts from. average: the average of the weights too. kind:
-    the type of what has a value for each element; default the parameter's own.
+    the type of what has a value for each element; default the parameter's own. members: of how many
+    models the parameter is, one behind the other in its first dimension; None without that dimension.
     """
     p = p.detach()
     state = {}
     for s in rule.state:
         if callable(s.start):
-            value = s.start(p)
+            value = s.start(p) if members is None else torch.stack([s.start(x) for x in p])
             own = kind is None or s.scalar or not value.is_floating_point()
             state[s.name] = value if own else value.to(kind)
             continue
-        value = h[s.start] if isinstance(s.start, str) else s.start
+        value = torch.as_tensor(h[s.start] if isinstance(s.start, str) else s.start, dtype=torch.float64)
+        value = value.to(p.device)
         if s.scalar:
-            state[s.name] = torch.full((), value, dtype=torch.float64, device=p.device)
+            made = torch.zeros(() if members is None else members, dtype=torch.float64, device=p.device)
+            state[s.name] = made + value
         else:
-            state[s.name] = torch.full_like(p, value, dtype=kind)
+            made = torch.zeros_like(p, dtype=kind)
+            state[s.name] = made.add_(value.reshape(value.shape + (1,) * (p.dim() - 1) * value.dim()))
     if average:
         state[AVERAGE] = p.to(kind or p.dtype, copy=True)
     return state
+
+
+def state_name(element: str) -> str:
+    """The name in the state of what a program calls `average` or `state.NAME`."""
+    return AVERAGE if element == "average" else element.removeprefix("state.")
 
 
 def check_shapes(rule: Rule, parameters: list[Tensor], before: list[Tensor]) -> None:

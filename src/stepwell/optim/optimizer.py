@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import warnings
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -12,10 +11,10 @@ from typing import Any, ClassVar, Literal, TypedDict
 import torch
 from torch import Tensor
 
-from stepwell.engine.eager import Eager, total_norm
+from stepwell.engine.choose import ENGINES, engine_for
+from stepwell.engine.eager import total_norm
 from stepwell.engine.rows import Rows
 from stepwell.engine.state import AVERAGE, Unsupported
-from stepwell.engine.sums import add_up
 from stepwell.engine.text import Folded
 from stepwell.errors import UserError
 from stepwell.optim.checked import CheckedOptimizer, Number
@@ -94,8 +93,8 @@ class RuleOptimizer(CheckedOptimizer):
         whole = WHOLE_EXTRAS | {name: value for name, value in extras.items() if name in WHOLE_EXTRAS}
         self._engine_name, self._kind = whole["engine"], whole["state_dtype"]
         self._stochastic = bool(whole["stochastic_rounding"])
-        if self._engine_name not in ("auto", "fused", "eager"):
-            raise UserError(f"engine={self._engine_name!r} does not exist: give auto, fused or eager")
+        if self._engine_name not in ENGINES:
+            raise UserError(f"engine={self._engine_name!r} does not exist: give one of {', '.join(ENGINES)}")
         self.gradient_norm: Tensor | None = None
         self.skipped: Tensor | None = None
         super().__init__(params, defaults)
@@ -171,7 +170,7 @@ class RuleOptimizer(CheckedOptimizer):
         folded = [self._folded(group, norm, unscale) for group in self.param_groups]
         work = list(zip(engines, gradients, h, folded, strict=True))
         if engines and engines[0].rule.sums is not None:
-            parts = [add_up(e.rule, e.parameters, g, e.state, e.steps, own, f) for e, g, own, f in work]
+            parts = [e.sums(g, own, f) for e, g, own, f in work]
             totals = tuple(sum(column) for column in zip(*filter(None, parts), strict=True))
             work = [(e, g, {**own, "sums": totals}, f) for e, g, own, f in work]
         return [e.step(g, own, f, self.skipped) for e, g, own, f in work]
@@ -238,7 +237,9 @@ class RuleOptimizer(CheckedOptimizer):
             except Unsupported:
                 pass
         told = self.state
-        engine = self._make(rule, group, rows)
+        h = {name: number(value) for name, value in self._named(group).items()}
+        average, name = group["ema"] is not None, "rows" if rows else self._engine_name
+        engine = engine_for(rule, group["params"], h, average, self._kind, self._stochastic, name)
         for i, p in enumerate(engine.parameters):
             values = {name: v for name, v in told.get(p, {}).items() if v is not None}
             if values:
@@ -246,29 +247,12 @@ class RuleOptimizer(CheckedOptimizer):
                 if not engine.state[i] or values.keys() & engine.state[i].keys():
                     # torch's momentum counts no steps: that there is state says that there was one.
                     engine.steps[i] = int(values.get("step", 1))  # else this rule begins now
-                for name, value in engine.state[i].items():
-                    if name in values:
-                        value.copy_(values[name])
+                for key, value in engine.state[i].items():
+                    if key in values:
+                        value.copy_(values[key])
         self._engines[index] = engine
         self._shown.pop(index, None)
         return engine
-
-    def _make(self, rule: Rule, group: dict[str, Any], rows: bool) -> Any:
-        h = {name: number(value) for name, value in self._named(group).items()}
-        arguments = (rule, group["params"], h, group["ema"] is not None, self._kind, self._stochastic)
-        if rows:
-            return Rows(*arguments)
-        if self._engine_name != "eager":
-            from stepwell.engine.fused import Fused  # llvmlite loads when used
-
-            try:
-                return Fused(*arguments)
-            except Unsupported as reason:
-                if self._engine_name == "fused":
-                    warnings.warn(
-                        f"{rule.name} runs on the eager engine here: {reason}", RuntimeWarning, stacklevel=4
-                    )
-        return Eager(*arguments)
 
     @property
     def state(self) -> defaultdict[Tensor, dict[str, Any]]:  # type: ignore[override]

@@ -10,6 +10,7 @@ from stepwell.engine.eager import Eager
 from stepwell.engine.fused import Fused
 from stepwell.engine.program import Untraceable, trace
 from stepwell.engine.state import Unsupported
+from stepwell.engine.sums import add_up
 from stepwell.engine.text import Folded
 from stepwell.rules import RULES
 
@@ -62,13 +63,12 @@ def run(make, rule, layout, dtype, folded=None, steps=STEPS, **options):
         gradients: list[Tensor | None] = list(tensors(layout, dtype, step))
         if layout == "none" and step % 3 == 1:
             gradients[1] = None
+        totals = {}
         if rule.sums is not None:
-            from stepwell.engine.sums import add_up
-
             f = folded or Folded()
-            h["sums"] = tuple(add_up(rule, weights, gradients, engine.state, engine.steps, h, f))
+            totals["sums"] = tuple(add_up(rule, weights, gradients, engine.state, engine.steps, h, f))
         engine.follow()
-        engine.step(gradients, {**h, "lr": h["lr"] * 0.97**step}, folded or Folded())
+        engine.step(gradients, {**h, **totals, "lr": h["lr"] * 0.97**step}, folded or Folded())
     found = {f"w{i}": w for i, w in enumerate(weights)}
     found |= {f"{name}{i}": x for i, state in enumerate(engine.state) for name, x in state.items()}
     return found, engine

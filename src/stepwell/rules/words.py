@@ -16,15 +16,9 @@ Value = Any  # a float, a Tensor, or a symbol
 
 def moment(average: Value, value: Value, beta: Value) -> Value:
     """Moves an exponential average: β a + (1 − β) x, as a + (1 − β)(x − a)."""
-    if _numbers(average, value, beta):
-        return average + (1 - beta) * (value - average)
-    share = 1 - beta
-    if isinstance(average, torch.Tensor):  # lerp takes one type, and scalars of a state are float64
-        if isinstance(value, torch.Tensor):
-            value = value.to(average.dtype)
-        if isinstance(share, torch.Tensor):
-            share = share.to(average.dtype)
-    return torch.lerp(average, value, share)
+    if isinstance(average, (int, float)) or getattr(average, "dtype", 0) != getattr(value, "dtype", 0):
+        return average + (1 - beta) * (value - average)  # lerp wants two tensors of one type
+    return torch.lerp(average, value, 1 - beta)
 
 
 def debias(average: Value, beta: Value, t: Value) -> Value:

@@ -26,10 +26,14 @@ RANGES: dict[str, tuple[Any, ...]] = {
     "clip_norm": (ABOVE_0, math.inf),
     "clip_value": (ABOVE_0, math.inf),
     "clip_adaptive": (ABOVE_0, math.inf),
+    "damping": (0.0, math.inf),
+    "tolerance": (0.0, 1.0),
+    "small": (0.0, math.inf),
+    "length": (ABOVE_0, math.inf),
 }
 
 LENGTHS = {"betas": 2}  # of those that are tuples
-OPTIONAL = {"ema", "clip_norm", "clip_value", "clip_adaptive"}  # None is off
+OPTIONAL = {"ema", "clip_norm", "clip_value", "clip_adaptive", "tolerance"}  # None is off
 
 # Those of torch's arguments that ask for what is not here: their plain value, and what to do without them.
 NOT_HERE: dict[str, tuple[Any, str]] = {

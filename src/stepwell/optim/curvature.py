@@ -14,6 +14,20 @@ from stepwell.errors import UserError
 LIMIT = 2000  # parameters up to which the whole matrix is made; in float64 it takes 32 MB
 TOGETHER = 64  # columns of the whole matrix that are computed at once
 
+# What torch differentiates only once, by a word of its error or of a node in the graph, and what to do.
+REFUSED = {
+    "second time": "the closure called backward: let it only return the loss, derivatives are taken here",
+    "Sparse": "a gradient is sparse: build the layer with sparse=False",
+    "CuDNN RNN": "cuDNN's recurrent layers cannot be differentiated twice: let the closure run them inside "
+    "torch.backends.cudnn.flags(enabled=False)",
+    "inplace operation": "a weight or a result was changed in place after the closure ran: make the curvature "
+    "anew after each change",
+    "CompiledFunction": "a compiled module cannot be differentiated twice: let the closure call the module "
+    "itself",
+    "autograd::Error": "the loss cannot be differentiated twice: a torch.autograd.Function in it is marked "
+    "as once_differentiable",
+}
+
 
 class Curvature:
     """Loss, gradient g and Hessian H of a closure at today's weights; H by its products with vectors.
@@ -29,7 +43,8 @@ class Curvature:
     A product costs about two gradients and is exact; at a kink (ReLU) it is that of the piece which the
     forward pass took. Parameters without influence on the loss get zeros.
     Source: Pearlmutter 1994, "Fast exact multiplication by the Hessian".
-    Trap: torch's fused attention has no second derivative, so the closure runs with the plain one.
+    Trap: torch's fused attention has no second derivative, so the closure runs with the plain one. A
+    torch.autograd.Function that computes its derivative outside of the graph lacks the second one unseen.
     """
 
     def __init__(self, closure: Callable[[], Any], parameters: Iterable[Tensor]) -> None:
@@ -42,7 +57,9 @@ class Curvature:
             raise UserError(f"the loss is {loss.item()}: lower lr, or look for a root, log or division by 0")
         if not loss.requires_grad:
             raise UserError("the loss does not depend on the parameters: is there a detach, item or no_grad?")
-        found = derivatives([loss], self.parameters, [torch.ones_like(loss)], create_graph=True)
+        _refuse([loss])
+        found = gradients(loss, self.parameters)
+        _refuse(found)
         if all(g is None for g in found):
             raise UserError("the loss does not depend on these parameters: give those of its own model")
         if any(g is not None and g.is_sparse for g in found):
@@ -98,7 +115,7 @@ class Curvature:
         """The pieces of a vector (…, n), shaped as the parameters and of their types."""
         pieces = vector.split([p.numel() for p in self.parameters], dim=-1)
         pairs = zip(pieces, self.parameters, strict=True)
-        return [u.reshape(*u.shape[:-1], *p.shape).to(p.dtype) for u, p in pairs]
+        return [u.reshape(u.shape[:-1] + p.shape).to(p.dtype) for u, p in pairs]
 
     def _filled(self, found: Sequence[Tensor | None], *rows: int) -> list[Tensor]:
         pairs = zip(found, self.parameters, strict=True)
@@ -109,10 +126,16 @@ def evaluate(closure: Callable[[], Any]) -> Tensor:
     """The closure's loss, with a graph that can be differentiated twice."""
     with torch.enable_grad(), sdpa_kernel(SDPBackend.MATH):
         loss = closure()
-    if not isinstance(loss, Tensor) or loss.numel() != 1 or loss.is_complex():
-        what = f"a tensor of shape {tuple(loss.shape)}" if isinstance(loss, Tensor) else repr(loss)
-        raise UserError(f"the closure returned {what}: let it return the loss, a tensor of one real number")
-    return loss.reshape(())
+        if isinstance(loss, Tensor) and loss.numel() == 1 and not loss.is_complex():
+            return loss.reshape(())
+    what = f"a tensor of shape {tuple(loss.shape)}" if isinstance(loss, Tensor) else repr(loss)
+    raise UserError(f"the closure returned {what}: let it return the loss, a tensor of one real number")
+
+
+def gradients(loss: Tensor, inputs: Sequence[Tensor]) -> Sequence[Tensor | None]:
+    """∂L/∂w with a graph; None stands for 0."""
+    # Only with a seed that requires a gradient does once_differentiable leave its mark in the graph.
+    return derivatives([loss], inputs, [torch.ones_like(loss, requires_grad=True)], create_graph=True)
 
 
 def derivatives(
@@ -146,14 +169,27 @@ def derivatives(
     except torch.OutOfMemoryError:
         raise
     except RuntimeError as error:
-        reason = str(error).partition("\n")[0]
-        if "second time" in reason:
-            raise UserError(
-                "the closure called backward: let it only return the loss, derivatives are taken here"
-            ) from error
+        reason = str(error).partition("\n")[0].partition(". ")[0]
+        for word, sentence in REFUSED.items():
+            if word in reason:
+                raise UserError(sentence) from error
         raise UserError(
             f"the loss cannot be differentiated twice; replace the operation that torch names: {reason}"
         ) from error
+
+
+def _refuse(outputs: Sequence[Tensor | None]) -> None:
+    """Looks through the graph for what torch would pass over in silence, as if its derivative were 0."""
+    waiting = [y.grad_fn for y in outputs if y is not None and y.grad_fn is not None]
+    seen = set(waiting)
+    while waiting:
+        node = waiting.pop()
+        for word, sentence in REFUSED.items():
+            if word in node.name():
+                raise UserError(sentence)
+        new = {before for before, _ in node.next_functions if before is not None} - seen
+        seen |= new
+        waiting += new
 
 
 def _usable(parameters: Iterable[Tensor]) -> list[Tensor]:

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from stepwell.optim.curvature import Curvature, derivatives
+from stepwell.optim.curvature import Curvature, derivatives, gradients
 
 
 class GaussNewton(Curvature):
@@ -37,8 +37,7 @@ class GaussNewton(Curvature):
         super().__init__(closure, parameters)
         with torch.enable_grad():
             self._z = [z.detach().requires_grad_() for z in self._outputs]
-            value = loss(*self._z)
-            self._slopes = derivatives([value], self._z, [torch.ones_like(value)], create_graph=True)
+            self._slopes = gradients(loss(*self._z), self._z)
             self._u = [torch.zeros_like(z).requires_grad_() for z in self._z]
             self._pulled = derivatives(self._outputs, self.parameters, self._u, create_graph=True)
 

@@ -20,8 +20,8 @@ REFUSED = {
     "Sparse": "a gradient is sparse: build the layer with sparse=False",
     "CuDNN RNN": "cuDNN's recurrent layers cannot be differentiated twice: let the closure run them inside "
     "torch.backends.cudnn.flags(enabled=False)",
-    "inplace operation": "a weight or a result was changed in place after the closure ran: make the curvature "
-    "anew after each change",
+    "inplace operation": "a weight or a result was changed in place after the closure ran: make the "
+    "curvature anew after each change",
     "CompiledFunction": "a compiled module cannot be differentiated twice: let the closure call the module "
     "itself",
     "autograd::Error": "the loss cannot be differentiated twice: a torch.autograd.Function in it is marked "

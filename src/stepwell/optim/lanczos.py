@@ -92,16 +92,17 @@ def eigenpairs(
         raise UserError(f"smallest={smallest}, largest={largest}, steps={steps}: give counts of at least 1")
     draw = torch.Generator().manual_seed(seed)
     start = torch.randn(like.numel(), generator=draw, dtype=torch.float64).to(like)
-    eps = torch.finfo(like.dtype).eps * like.numel() ** 0.5
+    eps = torch.finfo(like.dtype).eps
     found: Any = None
     for Q, T, beta in lanczos(product, start, steps):
         theta, s = torch.linalg.eigh(T)
         m, scale = len(theta), float(theta.abs().max())
         ends = sorted({*range(min(smallest, m)), *range(max(m - largest, 0), m)})
         # Rounding adds to the residual; with its part the bound holds in the products' own precision.
-        errors = beta * s[-1, ends].abs() + eps * scale
+        rounding = eps * (m + like.numel() ** 0.5) * scale
+        errors = beta * s[-1, ends].abs() + rounding
         found = Q, theta[ends], s[:, ends], errors
-        if m >= smallest + largest and bool((errors <= (tolerance + eps) * scale).all()):
+        if m >= smallest + largest and bool((errors <= tolerance * scale + rounding).all()):
             break
     Q, theta, s, errors = found
     return Eigenpairs(theta.to(like), s.T.to(like) @ Q, errors.to(like))

@@ -2,9 +2,9 @@
 
 import numpy as np
 import torch
+from test_lanczos import symmetric
 
 from stepwell.optim.conjugate_gradients import newton_direction
-from test_lanczos import symmetric
 
 
 def by_the_book(B, g, tolerance, iterations):

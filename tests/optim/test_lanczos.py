@@ -2,11 +2,11 @@
 
 import pytest
 import torch
+from test_curvature import NETS, problem
 
 from stepwell.errors import UserError
 from stepwell.optim import Curvature, eigenpairs
 from stepwell.optim.lanczos import lanczos
-from test_curvature import NETS, problem
 
 
 def symmetric(eigenvalues, seed=0):

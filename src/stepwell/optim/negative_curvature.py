@@ -51,6 +51,11 @@ class NegativeCurvature(SecondOrder):
 
     def check(self, group: dict[str, Any]) -> None:
         check_count("steps", group["steps"])
+        check_count("seed", group["seed"], least=0)
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.eigenvalue, self.escaped = None, False
+        super().__setstate__(state)
 
     def change(self, at: Curvature, closure: Closure) -> Tensor:
         group, g = self.param_groups[0], at.gradient

@@ -50,9 +50,6 @@ class SecondOrder(torch.optim.Optimizer):
         self.gradient_norm = at.gradient.norm()
         first = self.state[self.param_groups[0]["params"][0]]
         first["step"], first["products"] = self.updates + 1, self.products + at.products
-        for group, schedules in zip(self.param_groups, self._schedules, strict=True):
-            if schedules:
-                group["updates"] += 1
         return at.loss
 
     @property
@@ -68,7 +65,7 @@ class SecondOrder(torch.optim.Optimizer):
     def hyperparameters(self, group: int = 0) -> dict[str, Any]:
         """Today's values of a group's hyperparameters."""
         values = self.param_groups[group]
-        return {name: values[name] for name in self.defaults}
+        return {name: values[name] for name in self.defaults if name in values}
 
     def rates(self, at: Curvature) -> Tensor:
         """η of each weight, (n,)."""
@@ -89,8 +86,6 @@ class SecondOrder(torch.optim.Optimizer):
             check_group(name, plain)
             self.check(plain)
             param_group = {**param_group, **{key: plain[key] for key in schedules}}
-            if schedules:
-                param_group.setdefault("updates", 0)
         super().add_param_group(param_group)
         if any(p.is_complex() for p in self.param_groups[-1]["params"]):
             self.param_groups.pop()
@@ -103,11 +98,11 @@ class SecondOrder(torch.optim.Optimizer):
     def _today(self) -> None:
         """Puts today's values of the schedules into the groups and checks all."""
         for group, schedules in zip(self.param_groups, self._schedules, strict=True):
-            group.update({name: schedule(group["updates"]) for name, schedule in schedules.items()})
+            group.update({name: schedule(self.updates) for name, schedule in schedules.items()})
             check_group(type(self).__name__, group)
             self.check(group)
             for name in self.defaults:
-                if name != "lr" and group[name] != self.param_groups[0][name]:
+                if name != "lr" and group.get(name) != self.param_groups[0].get(name):
                     raise UserError(f"groups differ in {name}: only lr may differ, the curvature is of all")
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -131,7 +126,7 @@ def move(at: Curvature, change: Tensor) -> None:
             p.add_(part)
 
 
-def check_count(name: str, value: Any) -> None:
-    """Refuses what is not a whole number of at least 1."""
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise UserError(f"{name}={value!r} cannot be used: give a whole number of at least 1")
+def check_count(name: str, value: Any, least: int = 1) -> None:
+    """Refuses what is not a whole number of at least `least`."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise UserError(f"{name}={value!r} cannot be used: give a whole number of at least {least}")

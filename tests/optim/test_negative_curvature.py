@@ -2,6 +2,7 @@
 
 import math
 from itertools import pairwise
+from typing import Any
 
 import pytest
 import torch
@@ -16,7 +17,7 @@ def test_the_lectures_saddle():
     w = parameter(0.0, 0.0)
     optimizer = NegativeCurvature([w])
     before = optimizer.step(lambda: (1 - w[0] * w[1]) ** 2)
-    assert float(optimizer.gradient_norm) == 0.0 and optimizer.escaped
+    assert optimizer.gradient_norm is not None and float(optimizer.gradient_norm) == 0 and optimizer.escaped
     assert optimizer.eigenvalue == pytest.approx(-2, abs=1e-14)
     torch.testing.assert_close(w.detach().abs(), torch.full((2,), math.sqrt(0.5), dtype=torch.float64))
     assert float(before) == 1 and float((1 - w[0] * w[1]).detach() ** 2) == pytest.approx(0.25)
@@ -119,13 +120,14 @@ def test_each_update_draws_its_own_start_and_a_seed_repeats_it():
 
 def test_values_that_cannot_be():
     """`steps` and `seed` are whole numbers, `small` and `length` numbers in their ranges."""
-    for wrong in (
+    cases: tuple[dict[str, Any], ...] = (
         {"steps": 0},
         {"steps": 2.5},
         {"seed": 0.5},
         {"seed": -1},
         {"small": -1.0},
         {"length": 0.0},
-    ):
+    )
+    for wrong in cases:
         with pytest.raises(UserError, match=next(iter(wrong))):
             NegativeCurvature([parameter(1.0)], **wrong)

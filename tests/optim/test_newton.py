@@ -37,7 +37,7 @@ def test_one_step_solves_a_quadratic(condition, solver):
     before = optimizer.step(closure)
     rest = torch.cat(w).detach() - centre
     assert float((H @ rest).norm()) <= 1e-10 * float((H @ centre).norm())
-    assert float(closure()) <= 1e-10 * float(before)
+    assert closure().item() <= 1e-10 * float(before)
     if condition <= 1e5:  # beyond, rounding of H itself moves the solution further than that
         torch.testing.assert_close(torch.cat(w).detach(), centre, rtol=0, atol=1e-10)
     if solver == "direct":
@@ -48,7 +48,7 @@ def test_it_follows_the_formula_with_rate_and_damping():
     """Six steps on Rosenbrock's function, with its Hessian by hand: w ← w − η (H + λI)⁻¹ g in NumPy."""
     a = np.array([-0.5, 0.4])
     w = parameter(*a)
-    optimizer = Newton([w], lr=0.7, damping=3.0)
+    optimizer = Newton([w], lr=0.7, damping=3.0, search=False)
     for _ in range(6):
         optimizer.step(lambda: (1 - w[0]) ** 2 + 100 * (w[1] - w[0] ** 2) ** 2)
         x, y = a
@@ -117,3 +117,35 @@ def test_iterations_limit_the_products():
     for k in range(1, 4):
         optimizer.step(closure)
         assert optimizer.products == 7 * k
+
+
+def test_the_search_halves_a_step_until_the_loss_falls():
+    """√(1 + w²) from 2, where Newton's step goes to −8: halved once it ends at −3, twice at −½, lower.
+
+    H⁻¹g = w (1 + w²) = 10. The slope is −g · 10 = −20/√5; f(−3) > f(2) > f(−½).
+    """
+    w, tried = parameter(2.0), []
+
+    def closure():
+        tried.append(float(w.detach()))
+        return (1 + w**2).sqrt().sum()
+
+    Newton([w]).step(closure)
+    assert tried == pytest.approx([2, -8, -3, -0.5], abs=1e-12)
+    assert float(w.detach()) == pytest.approx(-0.5, abs=1e-12)
+    w = parameter(2.0)
+    Newton([w], search=False).step(closure)
+    assert float(w.detach()) == pytest.approx(-8, abs=1e-12)
+
+
+def test_the_search_gives_up_without_a_step():
+    """A closure that gives a higher loss each time: 30 halvings, then the weights are as they were."""
+    w, calls = parameter(2.0), []
+
+    def closure():
+        calls.append(1)
+        return (w**2).sum() + 10 * len(calls)
+
+    optimizer = Newton([w])
+    optimizer.step(closure)
+    assert w.tolist() == [2.0] and len(calls) == 31 and optimizer.updates == 1

@@ -12,7 +12,7 @@ import stepwell.optim as ours
 from stepwell.errors import UserError
 
 MAKES = {
-    "newton": lambda p, **h: ours.Newton(p, **{"lr": 0.5, "damping": 0.1, **h}),
+    "newton": lambda p, **h: ours.Newton(p, **{"lr": 0.5, "damping": 0.1, "search": False, **h}),
     "newton-cg": lambda p, **h: ours.Newton(p, **{"lr": 0.5, "damping": 0.1, "solver": "cg", **h}),
     "saddle-free": lambda p, **h: ours.SaddleFreeNewton(p, **{"lr": 0.5, "damping": 0.1, **h}),
     "krylov": lambda p, **h: ours.SaddleFreeNewton(p, **{"lr": 0.5, "damping": 0.1, "k": 5, **h}),
@@ -157,6 +157,7 @@ def test_what_is_refused(make):
     [
         (ours.Newton, {"solver": "lu"}),
         (ours.Newton, {"iterations": 0}),
+        (ours.Newton, {"search": 1}),
         (ours.Newton, {"tolerance": 1.0}),
         (ours.Newton, {"damping": -0.1}),
         (ours.SaddleFreeNewton, {"k": 0}),
@@ -200,5 +201,6 @@ def test_hooks_and_hyperparameters(make):
     with torch.no_grad():
         loss = optimizer.step(lambda: (w**2).sum())
     assert seen == ["before", "after"] and float(loss) == 5.0 and not loss.requires_grad
+    assert optimizer.gradient_norm is not None
     assert float(optimizer.gradient_norm) == pytest.approx(math.sqrt(20))
     assert optimizer.hyperparameters()["lr"] == optimizer.param_groups[0]["lr"]

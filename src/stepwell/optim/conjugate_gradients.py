@@ -17,9 +17,9 @@ def newton_direction(product: Product, g: Tensor, iterations: int, tolerance: fl
     and where dᵀBd ≤ 0 it stops: with z as it is, or with the first d if there is none yet.
     product: v ↦ B v. iterations: products at most. tolerance: ε; None is min(½, √‖g‖), with which
     Newton's method converges faster than linearly at the least cost.
-    Source: Nocedal & Wright 2006, algorithm 7.1. Differences, by number in the code: (1) they search along
-    the line; without a search the first d is cut to rᵀr / |dᵀBd| d, where B with its sign turned has its
-    minimum. (2) dᵀBd counts as 0 within its rounding, and then −g is returned as it is.
+    Source: Nocedal & Wright 2006, algorithm 7.1. Differences, by number in the code: (1) the first d is
+    cut to rᵀr / |dᵀBd| d, where B with its sign turned has its minimum: a length that fits the problem's
+    scale. (2) dᵀBd counts as 0 within its rounding, and then −g is returned as it is.
     """
     first, eps = float(g.norm()), torch.finfo(g.dtype).eps
     if first == 0:

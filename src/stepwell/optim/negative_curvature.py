@@ -8,12 +8,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from stepwell.optim.curvature import Curvature, evaluate
+from stepwell.optim.backtracking import halved
+from stepwell.optim.curvature import Curvature
 from stepwell.optim.lanczos import eigenpairs
 from stepwell.optim.optimizer import Number
-from stepwell.optim.second_order import Closure, SecondOrder, check_count, move
-
-HALVINGS = 30
+from stepwell.optim.second_order import Closure, SecondOrder, check_count
 
 
 class NegativeCurvature(SecondOrder):
@@ -50,6 +49,7 @@ class NegativeCurvature(SecondOrder):
         super().__init__(params, {"lr": lr, "small": small, "length": length, "steps": steps, "seed": seed})
 
     def check(self, group: dict[str, Any]) -> None:
+        super().check(group)
         check_count("steps", group["steps"])
         check_count("seed", group["seed"], least=0)
 
@@ -73,24 +73,7 @@ class NegativeCurvature(SecondOrder):
         return -self.rates(at) * g
 
     def _escape(self, at: Curvature, closure: Closure, v: Tensor) -> Tensor | None:
-        """α v, tried on the weights, which are left as they were; None if no α lowers the loss enough."""
-        slope, curvature, before = float(at.gradient @ v), float(self.eigenvalue or 0), float(at.loss)
-        weights = [p.detach().clone() for p in at.parameters]
-        alpha = float(self.param_groups[0]["length"])
-        try:
-            for _ in range(HALVINGS):
-                move(at, alpha * v)
-                loss = float(evaluate(closure))
-                _restore(at, weights)
-                if loss <= before + 0.1 * (alpha * slope + 0.5 * alpha**2 * curvature):
-                    return alpha * v
-                alpha /= 2
-        finally:
-            _restore(at, weights)  # also when the closure fails
-        return None
-
-
-def _restore(at: Curvature, weights: list[Tensor]) -> None:
-    with torch.no_grad():
-        for p, w in zip(at.parameters, weights, strict=True):
-            p.copy_(w)
+        """α v; None if no α lowers the loss enough."""
+        length = float(self.param_groups[0]["length"])
+        slope, curvature = float(at.gradient @ v) * length, float(self.eigenvalue or 0) * length**2
+        return halved(at, closure, length * v, lambda a: 0.1 * (a * slope + 0.5 * a**2 * curvature))

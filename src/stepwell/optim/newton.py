@@ -24,10 +24,12 @@ class Newton(SecondOrder):
     default 0. solver: "direct" takes the whole H, up to 2,000 parameters; "cg" solves by conjugate
     gradients on Hessian-vector products; "auto", the default, is direct where it can be. iterations: the
     most products of "cg" in an update, default 50. tolerance: where "cg" stops, the residual's share of
-    ‖g‖; None, the default, is min(½, √‖g‖).
+    ‖g‖; None, the default, is min(½, √‖g‖). search: True, the default, halves a downhill step until the
+    loss falls by 1e-4 of what its slope promises; False is the formula as it stands.
 
-    Cost of an update: a gradient, and n products ("direct", with n³ operations) or at most `iterations`.
-    Source: Nocedal & Wright 2006, section 3.3 and algorithm 7.1 without its line search.
+    Cost of an update: a gradient, n products ("direct", with n³ operations) or at most `iterations`, and
+    with `search` a loss or more.
+    Source: Nocedal & Wright 2006, section 3.3 and algorithm 7.1.
     Trap: "direct" goes to any critical point, a saddle or a maximum as well; "cg" stops where it meets
     negative curvature and goes downhill. "direct" leaves directions with λᵢ + λ = 0 (within rounding) alone.
     """
@@ -41,6 +43,7 @@ class Newton(SecondOrder):
         solver: Literal["auto", "direct", "cg"] = "auto",
         iterations: int = 50,
         tolerance: float | None = None,
+        search: bool = True,
     ) -> None:
         defaults = {
             "lr": lr,
@@ -48,10 +51,12 @@ class Newton(SecondOrder):
             "solver": solver,
             "iterations": iterations,
             "tolerance": tolerance,
+            "search": search,
         }
         super().__init__(params, defaults)
 
     def check(self, group: dict[str, Any]) -> None:
+        super().check(group)
         if group["solver"] not in SOLVERS:
             raise UserError(f"solver={group['solver']!r} does not exist: give one of {', '.join(SOLVERS)}")
         check_count("iterations", group["iterations"])
@@ -65,4 +70,4 @@ class Newton(SecondOrder):
             d = newton_direction(
                 lambda v: at.product(v) + damping * v, g, group["iterations"], group["tolerance"]
             )
-        return self.rates(at) * d
+        return self.along(d, at, closure)

@@ -22,21 +22,30 @@ class SaddleFreeNewton(SecondOrder):
 
         w ← w − η Qᵀ (|Q H Qᵀ| + λI)⁻¹ Q g
 
-    lr: η ≥ 0, default 1. damping: λ ≥ 0, default 0. k: None, the default, is the whole H up to 2,000
-    parameters and 30 vectors above; a number is that many vectors at any size.
+    lr: η ≥ 0, default 1. damping: λ ≥ 0, default 1e-3; with 0, directions that are flat within rounding
+    are left alone. k: None, the default, is the whole H up to 2,000 parameters and 30 vectors above; a
+    number is that many vectors at any size. search: True, the default, halves a step until the loss falls
+    by 1e-4 of what its slope promises; False is the formula as it stands.
 
-    Cost of an update: a gradient, and n products (with n³ operations) or k.
+    Cost of an update: a gradient, n products (with n³ operations) or k, and with `search` a loss or more.
     Source: Dauphin et al. 2014, algorithm 1. Differences: the space starts at g, which it therefore
-    contains, and the last update's direction is not added to it; η and λ are given, not searched.
+    contains, and the last update's direction is not added to it; λ is given, not searched.
     Trap: exactly at a saddle g is 0, and so is the step: NegativeCurvature leaves it.
     """
 
     def __init__(
-        self, params: Iterable[Any], lr: Number = 1.0, damping: Number = 0.0, *, k: int | None = None
+        self,
+        params: Iterable[Any],
+        lr: Number = 1.0,
+        damping: Number = 1e-3,
+        *,
+        k: int | None = None,
+        search: bool = True,
     ) -> None:
-        super().__init__(params, {"lr": lr, "damping": damping, "k": k})
+        super().__init__(params, {"lr": lr, "damping": damping, "k": k, "search": search})
 
     def check(self, group: dict[str, Any]) -> None:
+        super().check(group)
         if group["k"] is not None:
             check_count("k", group["k"])
 
@@ -50,4 +59,4 @@ class SaddleFreeNewton(SecondOrder):
         else:
             *_, (Q, T, _) = lanczos(at.product, g, k or 30)
             d = -Q.T @ through_spectrum(T.to(g), Q @ g, lambda values: values.abs() + damping)
-        return self.rates(at) * d
+        return self.along(d, at, closure)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -9,6 +10,7 @@ import torch
 from torch import Tensor
 
 from stepwell.errors import UserError
+from stepwell.optim.backtracking import halved, move
 from stepwell.optim.curvature import Curvature
 from stepwell.optim.hyperparameters import check_group, number, take_schedules
 
@@ -67,6 +69,21 @@ class SecondOrder(torch.optim.Optimizer):
         values = self.param_groups[group]
         return {name: values[name] for name in self.defaults if name in values}
 
+    def along(self, direction: Tensor, at: Curvature, closure: Closure) -> Tensor:
+        """η d; with `search` halved until the loss falls by 1e-4 of what its slope says, 0 if it never does.
+
+        Uphill there is nothing to search: Newton's whole step to a saddle or a maximum is left as it is.
+        Source: Nocedal & Wright 2006, algorithm 3.1.
+        """
+        change = self.rates(at) * direction
+        slope = float(at.gradient @ change)
+        if not self.param_groups[0]["search"] or not -math.inf < slope < 0:
+            return change
+        # Near a minimum the loss changes by less than its own rounding, which must not count as a rise.
+        rounding = 10 * torch.finfo(at.loss.dtype).eps * abs(float(at.loss))
+        found = halved(at, closure, change, lambda alpha: 1e-4 * alpha * slope + rounding)
+        return torch.zeros_like(change) if found is None else found
+
     def rates(self, at: Curvature) -> Tensor:
         """η of each weight, (n,)."""
         rates = [
@@ -93,7 +110,9 @@ class SecondOrder(torch.optim.Optimizer):
         self._schedules.append(schedules)
 
     def check(self, group: dict[str, Any]) -> None:
-        """Refuses values of the subclass's own that RANGES cannot tell."""
+        """Refuses values that RANGES cannot tell; a subclass adds its own."""
+        if not isinstance(group.get("search", True), bool):
+            raise UserError(f"search={group['search']!r} cannot be used: give True or False")
 
     def _today(self) -> None:
         """Puts today's values of the schedules into the groups and checks all."""
@@ -117,13 +136,6 @@ class SecondOrder(torch.optim.Optimizer):
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.gradient_norm = None
         super().__setstate__(state)
-
-
-def move(at: Curvature, change: Tensor) -> None:
-    """w ← w + change."""
-    with torch.no_grad():
-        for p, part in zip(at.parameters, at.parts(change), strict=True):
-            p.add_(part)
 
 
 def check_count(name: str, value: Any, least: int = 1) -> None:

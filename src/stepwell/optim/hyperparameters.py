@@ -61,6 +61,10 @@ RANGES: dict[str, tuple[Any, ...]] = {
     "shampoo_beta": (-1.0, 1.0),
     "precondition_frequency": (1, math.inf),
     "max_precond_dim": (1, math.inf),
+    "damping": (0.0, math.inf),
+    "tolerance": (0.0, 1.0),
+    "small": (0.0, math.inf),
+    "length": (ABOVE_0, math.inf),
 }
 
 LENGTHS = {"betas": 2, "etas": 2, "step_sizes": 2, "ns_coefficients": 3}  # of those that are tuples
@@ -72,6 +76,7 @@ OPTIONAL = {  # None is off, or what the class says
     "alpha_warmup",
     "beta3",
     "beta3_warmup",
+    "tolerance",
 }
 
 # Those of torch's arguments that ask for what is not here: their plain value, and what to do without them.

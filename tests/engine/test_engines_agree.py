@@ -133,6 +133,16 @@ def test_stochastic_rounding_gives_the_same_bits(kind, layout):
         assert different < 0.01, name
 
 
+@pytest.mark.parametrize("kind", DTYPES, ids=str)
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+def test_the_state_may_have_another_type(dtype, kind):
+    """Wider or narrower than the weights: each is computed in the widest and stored as it is."""
+    eager, _ = run(Eager, RULES["momentum"], "contiguous", dtype, kind=kind)
+    fused, _ = run(Fused, RULES["momentum"], "contiguous", dtype, kind=kind)
+    assert fused["momentum_buffer0"].dtype is kind
+    assert_agree(eager, fused, max(dtype, kind, key=TOLERANCE.__getitem__))
+
+
 @pytest.mark.parametrize("kind", [Eager, Fused])
 def test_stochastic_rounding_is_right_on_average(kind):
     """Steps far below half a unit in the last place move the mean by their sum; to nearest moves nothing."""

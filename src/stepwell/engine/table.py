@@ -68,12 +68,21 @@ class Table:
         return self._total(chunks, self.squares_job.run(chunks, self.records.elements))
 
     def update(
-        self, gradients: Sequence[Tensor | None], steps: list[int], values: Mapping[str, Any]
+        self,
+        gradients: Sequence[Tensor | None],
+        steps: list[int],
+        values: Mapping[str, Any],
+        skip: Tensor | None = None,
     ) -> float | np.ndarray | None:
-        """Updates the parameters that have a gradient, counts their steps and returns `squares`."""
+        """Updates the parameters that have a gradient, counts their steps and returns `squares`.
+
+        skip: where it is true nothing changes, no step is counted, and Σ g² is 0.
+        """
         chunks, held = self._take(gradients, self.pointers, self.gradient_column)
         if not held:
             return None
+        if skip is not None and bool(skip):
+            return np.zeros(self.each if self.records.members else ())
         for i, g in zip(self.numbers, gradients, strict=True):
             if g is not None:
                 steps[i] += 1
@@ -88,6 +97,9 @@ class Table:
                     tensor.copy_(new[k, :, number].view(tensor.shape))
         increment_version(self.records.parameters)
         return self._total(chunks, partials)
+
+    def settle(self, steps: list[int]) -> None:
+        """Takes back the steps that were skipped: none, since `update` knew it at once."""
 
     def _fill(self, steps: list[int], values: Mapping[str, Any]) -> None:
         """Writes the step and the other uniform inputs of each record."""

@@ -4,6 +4,8 @@ import pytest
 import torch
 
 from stepwell.engine.eager import Eager, pack
+from stepwell.engine.sums import add_up
+from stepwell.engine.text import Folded
 from stepwell.errors import UserError
 from stepwell.rules import RULES
 
@@ -24,7 +26,12 @@ def steps(engine, count):
         for p in engine.parameters:
             p.grad = p.detach().sin()
         engine.follow()
-        engine.step([p.grad for p in engine.parameters], rates)
+        gradients = [p.grad for p in engine.parameters]
+        sums = ()
+        if engine.rule.sums is not None:
+            lists = (engine.parameters, gradients, engine.state, engine.steps)
+            sums = tuple(add_up(engine.rule, *lists, rates, Folded()))
+        engine.step(gradients, {**rates, "sums": sums} if sums else rates)
 
 
 @pytest.mark.parametrize("rule", RULES.values(), ids=RULES)

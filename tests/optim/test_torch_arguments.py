@@ -11,37 +11,64 @@ from torch import nn
 import stepwell.optim as ours
 from stepwell.engine.eager import pack
 from stepwell.errors import UserError
+from stepwell.optim.optimizer import RuleOptimizer
 
-CLASSES = [name for name in ours.__all__ if hasattr(torch.optim, name)]
+pytestmark = pytest.mark.usefixtures("float64_scalars")
+
+
+def is_like_adam(kind):
+    """Whether a class takes parameters of any shape, dense gradients, and no closure."""
+    return (
+        issubclass(kind, RuleOptimizer)
+        and all(rule.elementwise for rule in kind.rules)
+        and kind is not getattr(ours, "SparseAdam", None)
+    )
+
+
+CLASSES = [name for name in ours.__all__ if hasattr(torch.optim, name) and is_like_adam(getattr(ours, name))]
 REFUSED = {"differentiable"}
 BASES = {
-    "SGD": [{}, {"momentum": 0.9}],
-    "Adam": [{}],
-    "AdamW": [{}],
-}  # SGD's dampening acts with momentum alone
+    # SGD's dampening and nesterov act with momentum alone.
+    "SGD": [{}, {"momentum": 0.9}, {"momentum": 0.9, "nesterov": True}],
+    "RMSprop": [{}, {"centered": True}, {"momentum": 0.9}, {"centered": True, "momentum": 0.9}],
+    # Its average begins at t0.
+    "ASGD": [{}, {"t0": 5}],
+    "NAdam": [{}, {"momentum_decay": 0.3}],
+}
+# Not so far from the default that the run magnifies the last digit's rounding.
+OTHER = {
+    "alpha": 0.9,
+    "betas": (0.8, 0.95),
+    "etas": (0.4, 1.3),
+    "step_sizes": (1e-3, 0.02),
+    "t0": 7,
+    "lambd": 0.2,
+}
 
 
 def signature(name):
     return dict(list(inspect.signature(getattr(torch.optim, name)).parameters.items())[1:])  # without params
 
 
-def values(default):
+def values(argument, default):
     """The default and values that are not it, by the default's kind."""
-    if isinstance(default, tuple):
-        return [default, (0.8, 0.95)]
+    if argument in OTHER:
+        return [default, OTHER[argument]]
+    if argument == "lr":
+        return [default, 0.004, torch.tensor(0.004, dtype=torch.float64)]
     if isinstance(default, bool):
         return [False, True]
     if default is None:
         return [None, False, True]
-    return [default, 0.05, torch.tensor(0.05)]
+    return [default, 0.05, torch.tensor(0.05, dtype=torch.float64)]
 
 
 CASES = [
     pytest.param(name, base, argument, value, positional, id=f"{name} {base} {argument}={value} {positional}")
     for name in CLASSES
-    for base in BASES[name]
+    for base in BASES.get(name, [{}])
     for argument, parameter in signature(name).items()
-    for value in values(parameter.default)
+    for value in values(argument, parameter.default)
     for positional in (False, True)
     if not (positional and parameter.kind is inspect.Parameter.KEYWORD_ONLY)
 ]
@@ -76,20 +103,29 @@ def assert_same(one, two):
 
 @pytest.mark.parametrize(("name", "base", "argument", "value", "positional"), CASES)
 def test_an_argument_means_what_it_means_in_torch_or_is_refused(name, base, argument, value, positional):
-    """Forty float64 steps end at torch's weights, or a UserError names the argument."""
+    """Forty float64 steps end at torch's weights, or a UserError names it; a tensor is its number."""
     parameters = signature(name)
-    given = {"weight_decay": 0.02, **base, argument: value}
+    given = {"weight_decay": 0.02} if "weight_decay" in parameters else {}
+    given |= {**base, argument: value}
     before = list(parameters)[: list(parameters).index(argument) + 1] if positional else []
     arguments = [given.pop(key, parameters[key].default) for key in before]
     net, theirs = problem(), problem()
     make = getattr(ours, name)
-    if isinstance(value, torch.Tensor) or (argument in REFUSED and value != parameters[argument].default):
-        with pytest.raises(UserError, match=f"^{argument}="):
+    whole = {**base, argument: value}
+    wrong = argument if argument in REFUSED and value != parameters[argument].default else None
+    if whole.get("nesterov") and (not whole.get("momentum") or whole.get("dampening")):
+        wrong = "nesterov"  # torch refuses it too
+    if wrong:
+        with pytest.raises(UserError, match=f"^{wrong}="):
             make(net.parameters(), *arguments, **given)
         return
     found = train(net, make(net.parameters(), *arguments, **given))
     if argument == "capturable":  # torch's kernels for it do not run on a CPU
-        given.pop("capturable")
+        given.pop("capturable", None)
+        arguments = [False if key == "capturable" else v for key, v in zip(before, arguments, strict=True)]
+    if isinstance(value, torch.Tensor):  # which torch takes for some arguments
+        given = {key: float(v) if v is value else v for key, v in given.items()}
+        arguments = [float(v) if v is value else v for v in arguments]
     assert_same(found, train(theirs, getattr(torch.optim, name)(theirs.parameters(), *arguments, **given)))
 
 
@@ -98,7 +134,7 @@ def test_an_argument_means_what_it_means_in_torch_or_is_refused(name, base, argu
 def test_what_is_refused_is_refused_wherever_it_comes_in(argument, how):
     """In the constructor's groups, in an added group, in mid-run and in a loaded state."""
     (name,) = [name for name in CLASSES if argument in signature(name)][:1]
-    net, wrong = problem(), {argument: 0.5 if argument == "dampening" else True}
+    net, wrong = problem(), {argument: True}
     make = getattr(ours, name)
     one, two = halves(net)
     optimizer = make([one])
@@ -139,12 +175,31 @@ CHANGES = [
     ("SGD", {"momentum": 0.9}, {"momentum": 0.0}),
     ("SGD", {"momentum": 0.9}, {"momentum": 0.5}),
     ("SGD", {"momentum": 0.9}, {"weight_decay": 0.1}),
+    ("SGD", {"momentum": 0.9}, {"dampening": 0.5}),
+    ("SGD", {"momentum": 0.9}, {"nesterov": True}),
+    ("SGD", {"momentum": 0.9, "lr": 0.001}, {"maximize": True}),
     ("Adam", {}, {"lr": 0.03}),
     ("Adam", {}, {"betas": (0.5, 0.9)}),
     ("Adam", {}, {"eps": 1e-3}),
     ("Adam", {}, {"weight_decay": 0.1}),
     ("Adam", {"weight_decay": 0.1}, {"decoupled_weight_decay": True}),
     ("Adam", {"weight_decay": 0.1, "decoupled_weight_decay": True}, {"weight_decay": 0.5}),
+    ("Adagrad", {}, {"lr": 0.3}),
+    ("Adagrad", {"initial_accumulator_value": 0.1}, {"lr_decay": 0.2}),
+    ("RMSprop", {}, {"alpha": 0.8}),
+    ("RMSprop", {"momentum": 0.9, "lr": 0.001}, {"momentum": 0.5}),
+    ("RMSprop", {"centered": True}, {"eps": 1e-3}),
+    ("Adadelta", {}, {"rho": 0.5}),
+    ("RAdam", {"betas": (0.5, 0.9)}, {"betas": (0.5, 0.999)}),
+    ("RAdam", {"weight_decay": 0.1}, {"decoupled_weight_decay": True}),
+    ("NAdam", {}, {"momentum_decay": 0.5}),
+    ("NAdam", {}, {"betas": (0.5, 0.9)}),
+    ("Adamax", {}, {"betas": (0.5, 0.9)}),
+    ("ASGD", {"t0": 5}, {"lr": 0.01}),
+    ("ASGD", {"t0": 5, "lambd": 0.1}, {"alpha": 0.5}),
+    ("ASGD", {}, {"t0": 25}),
+    ("Rprop", {}, {"etas": (0.3, 1.1)}),
+    ("Rprop", {}, {"step_sizes": (1e-4, 0.01)}),
 ]
 
 
@@ -157,11 +212,11 @@ def test_each_group_has_its_own_values_as_in_torch(name, base, other, how, packe
     for library in (ours, torch.optim):
         net = problem(packed)
         one, two = halves(net)
-        make = getattr(library, name)
+        make, start = getattr(library, name), {"lr": 0.05, **base}
         if how == "added in mid-run":
-            optimizer = make([one], lr=0.05, **base)
+            optimizer = make([one], **start)
         else:
-            optimizer = make([one, {**two, **other} if how == "from the start" else two], lr=0.05, **base)
+            optimizer = make([one, {**two, **other} if how == "from the start" else two], **start)
         first = {key: optimizer.defaults[key] for key in other}
 
         def change(optimizer, step, group=two, first=first):
@@ -222,11 +277,11 @@ def test_hyperparameters_and_state_follow_the_groups_rule():
     """What is told of a group is what its rule of today has."""
     net = problem()
     optimizer = ours.SGD([{**halves(net)[0], "momentum": 0.9}, halves(net)[1]], lr=0.05)
-    assert optimizer.hyperparameters(0) == {"lr": 0.05, "momentum": 0.9}
+    assert optimizer.hyperparameters(0) == {"lr": 0.05, "momentum": 0.9, "dampening": 0.0}
     assert optimizer.hyperparameters(1) == {"lr": 0.05}
     assert [list(engine.state[0]) for engine in optimizer.engines()] == [["momentum_buffer"], []]
     optimizer.param_groups[1]["momentum"] = 0.5
-    assert optimizer.hyperparameters(1) == {"lr": 0.05, "momentum": 0.5}
+    assert optimizer.hyperparameters(1) == {"lr": 0.05, "momentum": 0.5, "dampening": 0.0}
     train(net, optimizer, 0, 2)
     assert all("momentum_buffer" in optimizer.state[p] for p in net.parameters())
     optimizer.param_groups[0]["momentum"] = 0.0

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from stepwell.engine.eager import Eager
+from stepwell.engine.rows import Rows
 from stepwell.engine.state import Unsupported
 from stepwell.rules import Rule
 
@@ -29,11 +30,14 @@ def engine_for(
 ) -> Any:
     """The fused engine where it can run, else the eager one; on local shards where there are DTensors.
 
-    name: "fused" says once why, where it cannot; "eager" takes the eager one.
+    name: "fused" says once why, where it cannot; "eager" takes the eager one; "rows" that of sparse
+    gradients.
     """
 
     def make(parameters: Sequence[Tensor]) -> Any:
         arguments = (rule, parameters, h, average, kind, stochastic)
+        if name == "rows":
+            return Rows(*arguments)
         if name != "eager":
             from stepwell.engine.fused import Fused  # llvmlite loads when used
 

@@ -230,7 +230,7 @@ class _Block:
         new_w, new, average = whole_update(
             self.engine.rule, _precise(w), _precise(g), before, average, t, dict(h), folded
         )
-        results = dict(zip(names, new, strict=True))
+        results = dict(zip(names, map(_tensor, new), strict=True))
         if average is not None:
             results[AVERAGE] = average
         for salt, (name, value) in enumerate(results.items(), 1):
@@ -243,6 +243,11 @@ class _Block:
         if not self.engine.stochastic or like.dtype is not torch.bfloat16:
             return x
         return rounding.to_bfloat16(x, like, rounding.seed(int(t), self.members[0]), salt)
+
+
+def _tensor(x: Tensor | float) -> Tensor:
+    """A scalar of the state that a rule gives as a number, with all its digits."""
+    return x if isinstance(x, Tensor) else torch.tensor(x, dtype=torch.float64)
 
 
 def _precise(x: Tensor) -> Tensor:

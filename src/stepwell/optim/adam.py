@@ -3,9 +3,14 @@
 from collections.abc import Iterable
 from typing import Any, Unpack
 
+from torch import Tensor
+
+from stepwell.errors import UserError
 from stepwell.optim.optimizer import Extras, Number, RuleOptimizer
 from stepwell.rules import Rule
 from stepwell.rules.adam import ADAM
+from stepwell.rules.adam_inside import ADAM_INSIDE
+from stepwell.rules.adam_uncorrected import ADAM_UNCORRECTED
 from stepwell.rules.amsgrad import AMSGRAD
 
 
@@ -17,9 +22,12 @@ class Adam(RuleOptimizer):
     v̂ never shrinks. maximize: climbs. foreach, fused and capturable choose torch's kernels and have no
     effect here; differentiable is refused. As `torch.optim.Adam`, its arguments in its order; besides
     them see `Extras`.
+
+    torch has not: bias_correction=False takes m and v in place of m̂ and v̂; eps_inside=True makes the
+    denominator √(v̂ + ε). Neither goes together with the other or with amsgrad.
     """
 
-    rules = (ADAM, AMSGRAD)
+    rules = (ADAM, ADAM_UNCORRECTED, ADAM_INSIDE, AMSGRAD)
 
     def __init__(
         self,
@@ -36,6 +44,8 @@ class Adam(RuleOptimizer):
         differentiable: bool = False,
         fused: bool | None = None,
         decoupled_weight_decay: bool = False,
+        bias_correction: bool = True,
+        eps_inside: bool = False,
         **extras: Unpack[Extras],
     ) -> None:
         defaults = {
@@ -50,11 +60,29 @@ class Adam(RuleOptimizer):
             "differentiable": differentiable,
             "fused": fused,
             "decoupled_weight_decay": decoupled_weight_decay,
+            "bias_correction": bias_correction,
+            "eps_inside": eps_inside,
         }
         super().__init__(params, defaults, extras)
 
+    def check_together(self, group: dict[str, Any]) -> None:
+        if sum(map(bool, (group["amsgrad"], not group["bias_correction"], group["eps_inside"]))) > 1:
+            raise UserError("amsgrad=True, bias_correction=False, eps_inside=True: give at most one of them")
+        if group["foreach"] and not group["capturable"]:
+            for name in ("lr", "betas"):
+                parts = group[name] if isinstance(group[name], (tuple, list)) else (group[name],)
+                if any(isinstance(v, Tensor) for v in parts):
+                    raise UserError(
+                        f"{name}={group[name]!r} cannot be used: with foreach=True and capturable=False give "
+                        "a number, or leave foreach out"
+                    )
+
     def rule_of(self, group: dict[str, Any]) -> Rule:
-        return AMSGRAD if group["amsgrad"] else ADAM
+        if group["amsgrad"]:
+            return AMSGRAD
+        if group["eps_inside"]:
+            return ADAM_INSIDE
+        return ADAM if group["bias_correction"] else ADAM_UNCORRECTED
 
 
 class AdamW(Adam):
@@ -78,6 +106,8 @@ class AdamW(Adam):
         capturable: bool = False,
         differentiable: bool = False,
         fused: bool | None = None,
+        bias_correction: bool = True,
+        eps_inside: bool = False,
         **extras: Unpack[Extras],
     ) -> None:
         super().__init__(
@@ -93,5 +123,7 @@ class AdamW(Adam):
             differentiable=differentiable,
             fused=fused,
             decoupled_weight_decay=True,
+            bias_correction=bias_correction,
+            eps_inside=eps_inside,
             **extras,
         )

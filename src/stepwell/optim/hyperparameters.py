@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import math
+import sys
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -11,14 +12,35 @@ from torch import Tensor
 
 from stepwell.errors import UserError
 
-ABOVE_0 = math.nextafter(0, 1)
+ABOVE_0, ABOVE_1 = math.nextafter(0, 1), math.nextafter(1, 2)
+ANY = (-sys.float_info.max, math.inf)
 
-# The range of each hyperparameter: low ≤ value < high. A tuple has one for each of its parts.
+# The range of each hyperparameter: low ≤ value < high. A tuple has one for each of its parts. A class for
+# which a name means something else says so in its `ranges`.
 RANGES: dict[str, tuple[Any, ...]] = {
     "lr": (0.0, math.inf),
+    "alpha": (0.0, 1.0),
     "betas": (0.0, 1.0),
     "eps": (0.0, math.inf),
+    "etas": ((ABOVE_0, 1.0), (ABOVE_1, math.inf)),
+    "initial_accumulator_value": (0.0, math.inf),
+    "lambd": (0.0, math.inf),
+    "lr_decay": (0.0, math.inf),
     "momentum": (0.0, 1.0),
+    "momentum_decay": (0.0, math.inf),
+    "dampening": ANY,
+    "rho": (0.0, 1.0),
+    "step_sizes": (0.0, math.inf),
+    "t0": ANY,
+    "alpha_warmup": (0.0, math.inf),
+    "beta3": (0.0, 1.0),
+    "beta3_warmup": (0.0, math.inf),
+    "d0": (ABOVE_0, math.inf),
+    "d_coef": (ABOVE_0, math.inf),
+    "r": (0.0, math.inf),
+    "threshold": (0.0, math.inf),
+    "warmup_steps": (0.0, math.inf),
+    "weight_lr_power": (0.0, math.inf),
     "weight_decay": (0.0, math.inf),
     "decay": (0.0, math.inf),
     "l1": (0.0, math.inf),
@@ -28,8 +50,16 @@ RANGES: dict[str, tuple[Any, ...]] = {
     "clip_adaptive": (ABOVE_0, math.inf),
 }
 
-LENGTHS = {"betas": 2}  # of those that are tuples
-OPTIONAL = {"ema", "clip_norm", "clip_value", "clip_adaptive"}  # None is off
+LENGTHS = {"betas": 2, "etas": 2, "step_sizes": 2}  # of those that are tuples
+OPTIONAL = {  # None is off, or what the class says
+    "ema",
+    "clip_norm",
+    "clip_value",
+    "clip_adaptive",
+    "alpha_warmup",
+    "beta3",
+    "beta3_warmup",
+}
 
 # Those of torch's arguments that ask for what is not here: their plain value, and what to do without them.
 NOT_HERE: dict[str, tuple[Any, str]] = {
@@ -66,44 +96,42 @@ def check_names(kind: str, given: Iterable[str], known: list[str]) -> None:
             raise UserError(f"{kind} has no argument {name}; {hint}")
 
 
-def check_group(kind: str, group: Mapping[str, Any]) -> None:
-    """Refuses values that would spoil the weights, or be passed over, without a word."""
+def check_group(group: Mapping[str, Any], own: Mapping[str, tuple[Any, ...]]) -> None:
+    """Refuses values that would spoil the weights, or be passed over, without a word.
+
+    own: the ranges that a class has in place of those in RANGES.
+    """
     for name, value in group.items():
         if name in NOT_HERE:
             plain, advice = NOT_HERE[name]
             if not (isinstance(value, (bool, int, float)) and value == plain):
                 raise UserError(f"{name}={value!r} asks for an update that is not here: {advice}")
-        elif name in RANGES and not (value is None and name in OPTIONAL):
-            _check(name, value)
-    if kind in ("Adam", "AdamW"):
-        _check_tensors(group)
+        elif (limits := own.get(name) or RANGES.get(name)) and not (value is None and name in OPTIONAL):
+            _check(name, value, limits)
 
 
-def _check(name: str, value: Any) -> None:
-    limits = RANGES[name]
-    length = LENGTHS.get(name)
-    if length is None:
-        parts, ranges = (value,), (limits,)
-    else:
-        parts = tuple(value) if isinstance(value, (tuple, list)) else (value,)
-        ranges = limits if isinstance(limits[0], tuple) else (limits,) * length
-        if len(parts) == length and len({isinstance(v, Tensor) for v in parts}) > 1:
-            raise UserError(
-                f"{name}={value!r} cannot be used: {name} must be either all floats or all tensors"
-            )
+def _check(name: str, value: Any, limits: tuple[Any, ...]) -> None:
+    ranges = limits if isinstance(limits[0], tuple) else (limits,) * LENGTHS.get(name, 1)
+    several = len(ranges) > 1
+    parts = tuple(value) if several and isinstance(value, (tuple, list)) else (value,)
+    if several and len(parts) == len(ranges) and len({isinstance(v, Tensor) for v in parts}) > 1:
+        raise UserError(f"{name}={value!r} cannot be used: {name} must be either all floats or all tensors")
     if isinstance(value, Tensor) and value.numel() != 1:
         raise UserError(
-            f"a tensor as {name} must have 1 element, not {value.numel()} (Tensor {name} must be 1-element)"
+            f"{name}={value!r} cannot be used: a tensor as {name} must have 1 element, not {value.numel()}"
         )
     if len(parts) == len(ranges) and all(_within(v, *r) for v, r in zip(parts, ranges, strict=True)):
         return
-    what = "a number" if length is None else f"{('two', 'three', 'four')[length - 2]} numbers"
-    bounds = " and ".join(_bound(*r) for r in dict.fromkeys(ranges))
+    what = ("a number", "two numbers", "three numbers", "four numbers")[len(ranges) - 1]
+    bounds = ", then ".join(_bound(*r) for r in dict.fromkeys(ranges))
     raise UserError(f"{name}={value!r} cannot be used: give {what} {bounds}")
 
 
 def _bound(low: float, high: float) -> str:
-    text = "above 0" if low == ABOVE_0 else f"of at least {low:g}" if low > -math.inf else "of any size"
+    if (low, high) == ANY:
+        return "that is finite"
+    above = next((f"above {n}" for n, least in ((0, ABOVE_0), (1, ABOVE_1)) if low == least), None)
+    text = above or f"of at least {low:g}"
     return text + (f" and below {high:g}" if high < math.inf else "")
 
 
@@ -115,13 +143,3 @@ def _within(value: Any, low: float, high: float) -> bool:
     if isinstance(value, Tensor) and value.device.type != "cpu":
         return value.numel() == 1  # to look at it would wait for the device
     return (not isinstance(value, Tensor) or value.numel() == 1) and low <= float(value) < high
-
-
-def _check_tensors(group: Mapping[str, Any]) -> None:
-    """As torch's Adam, whose foreach form takes no tensors unless it is capturable."""
-    if group.get("foreach") and not group.get("capturable"):
-        for name in ("lr", "betas"):
-            value = group.get(name)
-            parts = value if isinstance(value, (tuple, list)) else (value,)
-            if any(isinstance(v, Tensor) for v in parts):
-                raise UserError(f"{name} is a tensor, which foreach=True takes only with capturable=True")

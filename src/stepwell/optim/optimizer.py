@@ -13,14 +13,14 @@ from torch import Tensor
 
 from stepwell.engine.choose import ENGINES, engine_for
 from stepwell.engine.eager import total_norm
+from stepwell.engine.rows import Rows
 from stepwell.engine.state import AVERAGE, Unsupported
 from stepwell.engine.text import Folded
 from stepwell.errors import UserError
+from stepwell.optim.checked import CheckedOptimizer, Number
 from stepwell.optim.clipping import clipped_by_unit
-from stepwell.optim.hyperparameters import check_group, check_names, number, take_schedules
+from stepwell.optim.hyperparameters import check_names, number
 from stepwell.rules import Rule
-
-Number = float | Tensor | Callable[[float], float]
 
 
 class Extras(TypedDict, total=False):
@@ -61,15 +61,13 @@ GROUP_EXTRAS: dict[str, Any] = {
 WHOLE_EXTRAS: dict[str, Any] = {"engine": "auto", "state_dtype": None, "stochastic_rounding": False}
 
 
-class RuleOptimizer(torch.optim.Optimizer):
+class RuleOptimizer(CheckedOptimizer):
     """Runs a rule as a `torch.optim.Optimizer`: parameter groups, hooks and `state_dict` are torch's.
 
     A subclass names its `rules`, from the one with the least state to the one with the most, and
     `rule_of` says which of them a group's hyperparameters ask for now. `spread` names the parts of a
-    hyperparameter that is a tuple in torch, `betas` say.
-
-    Any hyperparameter can be a schedule, a function from the number of updates made to the value; the
-    group then holds today's value, and state_dict the number.
+    hyperparameter that is a tuple in torch, `betas` say. `lazy` names the rules that take sparse
+    gradients, by the rows that these have; with the others a sparse gradient is refused.
 
     `gradient_norm` is the norm of all gradients at the last step, before clipping, a tensor on their
     device, so that reading it is the caller's choice of when to wait. `state[p]` holds `step` and the
@@ -84,6 +82,7 @@ class RuleOptimizer(torch.optim.Optimizer):
 
     rules: ClassVar[tuple[Rule, ...]]
     spread: ClassVar[Mapping[str, tuple[str, ...]]] = {"betas": ("beta1", "beta2")}
+    lazy: ClassVar[tuple[Rule, ...]] = ()
 
     def __init__(self, params: Iterable[Any], defaults: dict[str, Any], extras: Mapping[str, Any]) -> None:
         known = GROUP_EXTRAS | WHOLE_EXTRAS
@@ -98,8 +97,6 @@ class RuleOptimizer(torch.optim.Optimizer):
             raise UserError(f"engine={self._engine_name!r} does not exist: give one of {', '.join(ENGINES)}")
         self.gradient_norm: Tensor | None = None
         self.skipped: Tensor | None = None
-        self._schedules: list[dict[str, Any]] = []
-        self._forget()
         super().__init__(params, defaults)
 
     def rule_of(self, group: dict[str, Any]) -> Rule:
@@ -108,66 +105,23 @@ class RuleOptimizer(torch.optim.Optimizer):
 
     def _forget(self) -> None:
         """Drops what is made anew from the groups and the state when first needed."""
+        super()._forget()
         self._engines: dict[int, Any] = {}
         self._shown: dict[int, list[int]] = {}  # the steps of each engine that `state` last told
-        # The values that were last found right, a dict a group.
-        self._checked: defaultdict[int, dict[str, Any]] = defaultdict(dict)
 
     def __getstate__(self) -> dict[str, Any]:
-        own = ("_schedules", "_engine_name", "_kind", "_stochastic")
+        own = ("_engine_name", "_kind", "_stochastic")
         return {**super().__getstate__(), **{name: self.__dict__[name] for name in own}}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.gradient_norm = self.skipped = None
-        self._forget()
         super().__setstate__(state)
-
-    # -- groups and hyperparameters ---------------------------------------------------------------------
-
-    def add_param_group(self, param_group: dict[str, Any]) -> None:
-        schedules: dict[str, Any] = {}
-        if isinstance(param_group, dict):
-            whole, schedules = take_schedules({**self.defaults, **param_group})
-            check_group(type(self).__name__, whole)
-            param_group = {**param_group, **{name: whole[name] for name in schedules}}
-            if schedules:
-                param_group.setdefault("updates", 0)
-        super().add_param_group(param_group)
-        if any(p.is_complex() for p in self.param_groups[-1]["params"]):
-            raise _ComplexError(f"{type(self).__name__} does not support complex parameters: use torch.optim")
-        self._schedules.append(schedules)
-
-    def hyperparameters(self, group: int = 0) -> dict[str, float]:
-        """Today's values of a group's hyperparameters, by their names in the rule's formula."""
-        values = self.param_groups[group]
-        return {name: number(value) for name, value in self._named(values).items()}
 
     def _named(self, values: dict[str, Any]) -> dict[str, Any]:
         for name, parts in self.spread.items():
             if name in values:
                 values = {**values, **dict(zip(parts, values[name], strict=True))}
         return {name: values[name] for name in self.rule_of(values).defaults}
-
-    def _follow_schedules(self) -> None:
-        for group, schedules in zip(self.param_groups, self._schedules, strict=True):
-            for name, schedule in schedules.items():
-                made = group["updates"]
-                if isinstance(schedule, tuple):
-                    group[name] = tuple(s(made) if callable(s) else s for s in schedule)
-                else:
-                    group[name] = schedule(made)
-            if schedules:
-                group["updates"] += 1
-
-    def _check_changes(self) -> None:
-        """Checks the hyperparameters that are not those of the last update, before any weight is changed."""
-        for index, group in enumerate(self.param_groups):
-            right = self._checked[index]
-            for name, value in group.items():
-                if name != "params" and right.get(name, right) is not value:
-                    check_group(type(self).__name__, {name: value})
-                    if type(value) is not list:  # a list can be changed in place, and is checked each time
-                        right[name] = value
 
     # -- the update -------------------------------------------------------------------------------------
 
@@ -182,8 +136,8 @@ class RuleOptimizer(torch.optim.Optimizer):
 
     def update(self) -> None:
         """`step` without what torch wraps around it (its hooks and a profiler's record): 20 µs less."""
-        self._follow_schedules()
-        self._check_changes()
+        self.follow_schedules()
+        self.check_changes()
         self._shown.clear()
         self.skipped, unscale = self._scaler()
         engines = [self._engine(index) for index in range(len(self.param_groups))]
@@ -272,7 +226,10 @@ class RuleOptimizer(torch.optim.Optimizer):
         anew when the group's rule changes or its parameters moved to where the engine cannot follow."""
         group = self.param_groups[index]
         rule, engine = self.rule_of(group), self._engines.get(index)
-        if engine is not None and engine.rule is rule:
+        rows = rule in self.lazy and any(p.grad is not None and p.grad.is_sparse for p in group["params"])
+        if rows:
+            _check_rows(group)
+        if engine is not None and engine.rule is rule and (not rows or isinstance(engine, Rows)):
             try:
                 engine.follow()
                 return engine
@@ -280,9 +237,8 @@ class RuleOptimizer(torch.optim.Optimizer):
                 pass
         told = self.state
         h = {name: number(value) for name, value in self._named(group).items()}
-        average = group["ema"] is not None
-        kind, stochastic, name = self._kind, self._stochastic, self._engine_name
-        engine = engine_for(rule, group["params"], h, average, kind, stochastic, name)
+        average, name = group["ema"] is not None, "rows" if rows else self._engine_name
+        engine = engine_for(rule, group["params"], h, average, self._kind, self._stochastic, name)
         for i, p in enumerate(engine.parameters):
             values = {name: v for name, v in told.get(p, {}).items() if v is not None}
             if values:
@@ -307,10 +263,13 @@ class RuleOptimizer(torch.optim.Optimizer):
                 for p, step, values in zip(engine.parameters, engine.steps, engine.state, strict=True):
                     if step:
                         # What another rule of this optimizer left stays, as in torch.
-                        told[p] = {**told.get(p, {}), "step": torch.tensor(float(step)), **values}
+                        told[p] = {**told.get(p, {}), "step": self._told_step(step), **values}
                     else:
                         told.pop(p, None)  # no update, no state, as in torch
         return told
+
+    def _told_step(self, step: int) -> Any:
+        return torch.tensor(float(step))
 
     @state.setter
     def state(self, value: defaultdict[Tensor, dict[str, Any]]) -> None:
@@ -327,12 +286,18 @@ class RuleOptimizer(torch.optim.Optimizer):
             )
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        for group in state_dict["param_groups"]:
-            check_group(type(self).__name__, group)
         super().load_state_dict(state_dict)
-        for group in self.param_groups:
-            for key, value in self.defaults.items():
-                group.setdefault(key, number(value(0)) if callable(value) else value)
+        # torch rounded the state to the weights' type; what is kept finer than them comes back as it was.
+        finer = {s.name for rule in self.rules for s in rule.state if s.scalar}
+        saved = [state_dict["state"].get(i, {}) for g in state_dict["param_groups"] for i in g["params"]]
+        params = [p for group in self.param_groups for p in group["params"]]
+        for p, values in zip(params, saved, strict=True):
+            told = self.state.get(p, {})
+            for name, value in values.items():
+                if isinstance(value, Tensor) and (name in finer or value.dtype is self._kind):
+                    rounded = told.get(name)  # a hook may have put another in its place
+                    if isinstance(rounded, Tensor) and torch.equal(rounded, value.to(rounded)):
+                        told[name] = value.detach().to(rounded.device, copy=True)
 
     @contextmanager
     def averaged(self) -> Iterator[None]:
@@ -361,5 +326,11 @@ class RuleOptimizer(torch.optim.Optimizer):
                     p.copy_(value)
 
 
-class _ComplexError(UserError, RuntimeError):
-    """torch raises a RuntimeError here."""
+def _check_rows(group: Mapping[str, Any]) -> None:
+    """Refuses what would change all rows of a weight where only some have a gradient."""
+    for name in ("weight_decay", "decay", "l1", "clip_adaptive"):
+        if group[name]:
+            raise UserError(
+                f"{name}={group[name]!r} changes every row of a weight, and its gradient is sparse: leave "
+                f"{name} out, or build the layer with sparse=False"
+            )

@@ -22,6 +22,7 @@ class SGD(RuleOptimizer):
     """
 
     rules = (PLAIN, MOMENTUM)
+    lazy = (PLAIN,)
 
     def __init__(
         self,
@@ -51,12 +52,9 @@ class SGD(RuleOptimizer):
         }
         super().__init__(params, defaults, extras)
 
-    def add_param_group(self, param_group: dict[str, Any]) -> None:
-        if isinstance(param_group, dict):
-            group = {**self.defaults, **param_group}
-            if group["nesterov"] and (group["momentum"] == 0 or group["dampening"] != 0):
-                raise UserError("nesterov=True needs a momentum above 0 and dampening=0")
-        super().add_param_group(param_group)
+    def check_together(self, group: dict[str, Any]) -> None:
+        if group["nesterov"] and (not group["momentum"] or group["dampening"]):
+            raise UserError("nesterov=True needs a momentum above 0 and dampening=0")
 
     def rule_of(self, group: dict[str, Any]) -> Rule:
         if not group["momentum"]:

@@ -30,6 +30,8 @@ def select(condition: Value, a: Value, b: Value) -> Value:
     """a where the condition holds, else b. Both are computed."""
     if isinstance(condition, bool):
         return a if condition else b
+    if isinstance(condition, torch.Tensor) and _numbers(a, b):  # torch would round them to float32
+        a = torch.tensor(a, dtype=torch.float64, device=condition.device)
     return torch.where(condition, a, b)
 
 
@@ -38,6 +40,16 @@ def sqrt(x: Value) -> Value:
     if _numbers(x):
         return math.sqrt(x) if x >= 0 else math.nan
     return torch.sqrt(x)
+
+
+def exp(x: Value) -> Value:
+    """eˣ."""
+    return math.exp(x) if _numbers(x) else torch.exp(x)
+
+
+def log(x: Value) -> Value:
+    """The natural logarithm, of x above 0."""
+    return math.log(x) if _numbers(x) else torch.log(x)
 
 
 def maximum(a: Value, b: Value) -> Value:

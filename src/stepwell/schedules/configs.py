@@ -1,84 +1,195 @@
-"""The recipe's `schedule` section: one class a schedule, and how each becomes a function."""
+"""The recipe's `schedule` section: one class a schedule; lengths are shares of the run."""
 
 from __future__ import annotations
 
 import math
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from stepwell import schedules
 from stepwell.schedules import Schedule
 
 
-class ConstantConfig(BaseModel):
+class ScheduleConfig(BaseModel):
+    """What all of them have in common: `after` makes the schedule of a run's `steps` after its warm-up."""
+
+    model_config = ConfigDict(extra="forbid")
+    name: str
+
+    def after(self, lr: float, steps: int) -> Schedule:
+        """The function from step to rate, `lr` its highest value."""
+        raise NotImplementedError
+
+
+def _warmup(default: float) -> float:
+    text = "share of the run with a linear rise at its start"
+    return Field(default, ge=0, lt=1, description=text)
+
+
+def _end(default: float) -> float:
+    return Field(default, ge=0, le=1, description="last rate, as a share of the highest")
+
+
+class ConstantConfig(ScheduleConfig):
     """The same rate throughout."""
 
-    model_config = ConfigDict(extra="forbid")
     name: Literal["constant"] = "constant"
-    warmup: float = Field(0.0, ge=0, lt=1, description="share of the run with a linear rise at its start")
+    warmup: float = _warmup(0.0)
+
+    def after(self, lr: float, steps: int) -> Schedule:
+        return schedules.constant(lr)
 
 
-class CosineConfig(BaseModel):
+class CosineConfig(ScheduleConfig):
     """Down along half a cosine."""
 
-    model_config = ConfigDict(extra="forbid")
     name: Literal["cosine"] = "cosine"
-    warmup: float = Field(0.05, ge=0, lt=1, description="share of the run with a linear rise at its start")
-    end: float = Field(0.0, ge=0, le=1, description="last rate, as a share of the highest")
+    warmup: float = _warmup(0.05)
+    end: float = _end(0.0)
+
+    def after(self, lr: float, steps: int) -> Schedule:
+        return schedules.cosine(lr, steps, self.end * lr)
 
 
-class StepConfig(BaseModel):
+class LinearConfig(ScheduleConfig):
+    """Down along a line."""
+
+    name: Literal["linear"] = "linear"
+    warmup: float = _warmup(0.05)
+    end: float = _end(0.0)
+
+    def after(self, lr: float, steps: int) -> Schedule:
+        return schedules.linear(lr, steps, self.end * lr)
+
+
+class PolynomialConfig(ScheduleConfig):
+    """Down along a power of the share that is left."""
+
+    name: Literal["polynomial"] = "polynomial"
+    warmup: float = _warmup(0.05)
+    power: float = Field(2.0, gt=0, allow_inf_nan=False, description="1 is a line; higher falls earlier")
+    end: float = _end(0.0)
+
+    def after(self, lr: float, steps: int) -> Schedule:
+        return schedules.polynomial(lr, steps, self.power, self.end * lr)
+
+
+class StepConfig(ScheduleConfig):
     """Cuts at equal distances."""
 
-    model_config = ConfigDict(extra="forbid")
     name: Literal["step"] = "step"
-    warmup: float = Field(0.0, ge=0, lt=1, description="share of the run with a linear rise at its start")
+    warmup: float = _warmup(0.0)
     every: float = Field(1 / 3, gt=0, le=1, description="share of the run (after warm-up) between two cuts")
     factor: float = Field(0.1, gt=0, le=1, description="what each cut multiplies the rate with")
 
+    def after(self, lr: float, steps: int) -> Schedule:
+        return schedules.step(lr, self.every * steps, self.factor)
 
-class ExponentialConfig(BaseModel):
+
+class ExponentialConfig(ScheduleConfig):
     """The same relative decay at every update."""
 
-    model_config = ConfigDict(extra="forbid")
     name: Literal["exponential"] = "exponential"
-    warmup: float = Field(0.0, ge=0, lt=1, description="share of the run with a linear rise at its start")
+    warmup: float = _warmup(0.0)
     end: float = Field(0.01, gt=0, le=1, description="rate at the end of the run, as a share of the highest")
 
+    def after(self, lr: float, steps: int) -> Schedule:
+        return schedules.exponential(lr, -math.log(self.end) / steps)
 
-class OneCycleConfig(BaseModel):
+
+class InverseTimeConfig(ScheduleConfig):
+    """Down with one over the time: fast at first, then ever more slowly."""
+
+    name: Literal["inverse-time"] = "inverse-time"
+    warmup: float = _warmup(0.0)
+    end: float = Field(0.1, gt=0, le=1, description="rate at the end of the run, as a share of the highest")
+
+    def after(self, lr: float, steps: int) -> Schedule:
+        return schedules.inverse_time(lr, (1 / self.end - 1) / steps)
+
+
+class RestartsConfig(ScheduleConfig):
+    """Down along half a cosine again and again, in ever longer cycles."""
+
+    name: Literal["restarts"] = "restarts"
+    warmup: float = _warmup(0.0)
+    cycles: int = Field(3, ge=1, le=100, description="how often the rate falls in the run")
+    growth: float = Field(2.0, ge=1, le=10, description="length of a cycle, in lengths of the one before")
+    end: float = _end(0.0)
+
+    def after(self, lr: float, steps: int) -> Schedule:
+        # The lengths first · growth^k of all cycles add up to the run.
+        first = steps / math.fsum(self.growth**k for k in range(self.cycles))
+        return schedules.restarts(lr, first, self.growth, self.end * lr)
+
+
+class CyclicalConfig(ScheduleConfig):
+    """Up and down in triangles."""
+
+    name: Literal["cyclical"] = "cyclical"
+    kind: Literal["triangular", "triangular2", "exp_range"] = Field(
+        "triangular", description="triangles of one height, each half as high, or ever less high"
+    )
+    cycles: float = Field(4.0, gt=0, le=1e6, description="triangles in the run")
+    low: float = Field(0.1, ge=0, le=1, description="lowest rate, as a share of the highest")
+    height: float | None = Field(
+        None, gt=0, le=1, description="exp_range: share of the height that is left at the end (default: 0.1)"
+    )
+
+    @model_validator(mode="after")
+    def _height_has_an_effect(self) -> CyclicalConfig:
+        if self.height is not None and self.kind != "exp_range":
+            raise ValueError(f"height has no effect with kind={self.kind}: it is for exp_range; remove it")
+        return self
+
+    def after(self, lr: float, steps: int) -> Schedule:
+        half = steps / self.cycles / 2
+        decay = (self.height or 0.1) ** (1 / steps) if self.kind == "exp_range" else 1.0
+        return schedules.cyclical(self.low * lr, lr, half, kind=self.kind, decay=decay)
+
+
+class OneCycleConfig(ScheduleConfig):
     """Up, and down to almost nothing."""
 
-    model_config = ConfigDict(extra="forbid")
     name: Literal["one-cycle"] = "one-cycle"
     rise: float = Field(0.3, gt=0, lt=1, description="share of the run in which the rate rises")
 
+    def after(self, lr: float, steps: int) -> Schedule:
+        return schedules.one_cycle(lr, steps, self.rise)
 
-ScheduleConfig = ConstantConfig | CosineConfig | StepConfig | ExponentialConfig | OneCycleConfig
+
+class WarmUpStableDecayConfig(ScheduleConfig):
+    """One rate for most of the run, and a fall at its end."""
+
+    name: Literal["warm-up-stable-decay"] = "warm-up-stable-decay"
+    warmup: float = _warmup(0.05)
+    decay: float = Field(0.2, gt=0, le=1, description="share of the run (after warm-up) that the fall takes")
+    shape: Literal["linear", "cosine", "1-sqrt"] = Field("1-sqrt", description="shape of the fall")
+    end: float = _end(0.0)
+
+    def after(self, lr: float, steps: int) -> Schedule:
+        fall = self.decay * steps
+        return schedules.warm_up_stable_decay(lr, 0, steps - fall, fall, self.shape, self.end * lr)
+
 
 SCHEDULES: dict[str, type[ScheduleConfig]] = {
     "constant": ConstantConfig,
-    "cosine": CosineConfig,
     "step": StepConfig,
     "exponential": ExponentialConfig,
+    "inverse-time": InverseTimeConfig,
+    "polynomial": PolynomialConfig,
+    "linear": LinearConfig,
+    "cosine": CosineConfig,
+    "restarts": RestartsConfig,
+    "cyclical": CyclicalConfig,
     "one-cycle": OneCycleConfig,
+    "warm-up-stable-decay": WarmUpStableDecayConfig,
 }
 
 
 def build(config: ScheduleConfig, lr: float, updates: int) -> Schedule:
     """Makes the function from update (counted from 0) to rate for a run of `updates` updates."""
-    if isinstance(config, OneCycleConfig):
-        return schedules.one_cycle(lr, updates, config.rise)
-    rise = round(config.warmup * updates)
-    rest = max(updates - rise, 1)
-    match config:
-        case CosineConfig():
-            after = schedules.cosine(lr, rest, config.end * lr)
-        case StepConfig():
-            after = schedules.step(lr, config.every * rest, config.factor)
-        case ExponentialConfig():
-            after = schedules.exponential(lr, -math.log(config.end) / rest)
-        case _:
-            after = schedules.constant(lr)
+    rise = round(getattr(config, "warmup", 0.0) * updates)
+    after = config.after(lr, max(updates - rise, 1))
     return schedules.warm_up(after, rise) if rise else after

@@ -1,0 +1,315 @@
+"""Time of an optimizer's update: Stepwell's one pass against torch's kernels and other packages.
+
+    python benchmarks/update.py [--rounds 9] [--threads N] [--rules] [--json FILE]
+
+First the usual sequence of a training step, clipping by the global norm, AdamW, and an average of the
+weights, on four models. Stepwell does all of it in `step`; torch in clip_grad_norm_, its optimizer and
+_foreach_lerp_. Then, with --rules, every rule that needs no whole tensors, alone, on the 30 M model,
+against torch's forms of it and against the floor: the bytes it must move over the bandwidth.
+
+Contestants take turns within a round, so that a disturbance of the machine hits all alike; the table
+shows medians over the rounds, and the ratio is the median of each round's ratio. Bandwidth is measured in
+the same rounds, by torch adding one array to another in place, over as many bytes as the rule touches.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.metadata
+import json
+import platform
+import statistics
+import time
+import warnings
+from collections.abc import Callable
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+import stepwell as sw
+from stepwell.rules import RULES
+
+Contestant = Callable[[], Any]
+LEAST_SECONDS = 0.15  # of one measurement
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Time of an update, side by side with other optimizers.")
+    parser.add_argument("--rounds", type=int, default=9, help="measurements of each contestant")
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="for all alike")
+    parser.add_argument("--rules", action="store_true", help="also every rule alone, against its floor")
+    parser.add_argument(
+        "--only", nargs="*", default=[], help="models or rules whose name contains one of these"
+    )
+    parser.add_argument("--json", type=Path, help="also write the figures there")
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    warnings.filterwarnings("ignore")
+    about = (
+        f"torch {torch.__version__}, Python {platform.python_version()}, {platform.machine()}, "
+        f"{options.threads} threads, {options.rounds} rounds in turn"
+    )
+    print(about)
+    figures: dict[str, Any] = {"about": about}
+
+    def wanted(name: str) -> bool:
+        return not options.only or any(word in name for word in options.only)
+
+    for name, shapes in MODELS.items():
+        if wanted(name):
+            figures[name] = sequence(name, shapes, options.rounds)
+    if options.rules:
+        figures["rules"] = rules(options.rounds, wanted)
+    if options.json:
+        options.json.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
+
+
+# -- the models: shapes of their parameters ---------------------------------------------------------------
+
+
+def mlp() -> list[tuple[int, ...]]:
+    """784-300-100-10: 6 tensors, 0.27 M."""
+    return [(300, 784), (300,), (100, 300), (100,), (10, 100), (10,)]
+
+
+def resnet18() -> list[tuple[int, ...]]:
+    """ResNet-18 for ImageNet: 62 tensors, 11.7 M."""
+    shapes: list[tuple[int, ...]] = [(64, 3, 7, 7), (64,), (64,)]
+    inside = 64
+    for width in (64, 128, 256, 512):
+        for block in range(2):
+            shapes += [(width, inside, 3, 3), (width,), (width,), (width, width, 3, 3), (width,), (width,)]
+            if block == 0 and inside != width:
+                shapes += [(width, inside, 1, 1), (width,), (width,)]
+            inside = width
+    return [*shapes, (1000, 512), (1000,)]
+
+
+def transformer() -> list[tuple[int, ...]]:
+    """Eight blocks of width 512 and 9,000 words: 30 M."""
+    d = 512
+    block = [
+        (d,),
+        (d,),
+        (3 * d, d),
+        (3 * d,),
+        (d, d),
+        (d,),
+        (d,),
+        (d,),
+        (4 * d, d),
+        (4 * d,),
+        (d, 4 * d),
+        (d,),
+    ]
+    return [(9000, d), (256, d), *(shape for _ in range(8) for shape in block), (d,), (d,)]
+
+
+MODELS: dict[str, list[tuple[int, ...]]] = {
+    "mlp, 0.27 M": mlp(),
+    "resnet18, 11.7 M": resnet18(),
+    "transformer, 30 M": transformer(),
+    "1,000 tensors of 1,000": [(1000,)] * 1000,
+}
+
+
+def parameters(shapes: list[tuple[int, ...]]) -> list[Tensor]:
+    torch.manual_seed(0)
+    made = [torch.randn(shape).mul_(0.02).requires_grad_() for shape in shapes]
+    for p in made:
+        p.grad = torch.randn_like(p) * 0.01
+    return made
+
+
+# -- clip + AdamW + average -------------------------------------------------------------------------------
+
+
+def sequence(name: str, shapes: list[tuple[int, ...]], rounds: int) -> dict[str, Any]:
+    size = sum(torch.Size(shape).numel() for shape in shapes)
+    print(f"\n{name}: {len(shapes):,} tensors, {size:,} parameters; clip_grad_norm_ + AdamW + average")
+    contestants = {"Stepwell": ours(shapes)}
+    for form in ("fused", "foreach", "for-loop"):
+        contestants[f"torch, {form}"] = theirs(shapes, form)
+    contestants |= others(shapes)
+    times = measure(contestants, rounds)
+    return table(times, "torch, fused")
+
+
+def ours(shapes: list[tuple[int, ...]]) -> Contestant:
+    optimizer = sw.optim.AdamW(parameters(shapes), lr=1e-4, clip_norm=1.0, ema=0.999, engine="fused")
+    return optimizer.step
+
+
+def theirs(shapes: list[tuple[int, ...]], form: str) -> Contestant:
+    flags = {"fused": form == "fused", "foreach": form == "foreach"}
+    return with_clip_and_average(shapes, lambda made: torch.optim.AdamW(made, lr=1e-4, **flags))
+
+
+def with_clip_and_average(
+    shapes: list[tuple[int, ...]], make: Callable[[list[Tensor]], torch.optim.Optimizer]
+) -> Contestant:
+    made = parameters(shapes)
+    optimizer = make(made)
+    averages, weights = [p.detach().clone() for p in made], [p.detach() for p in made]
+
+    def step() -> None:
+        torch.nn.utils.clip_grad_norm_(made, 1.0)
+        optimizer.step()
+        torch._foreach_lerp_(averages, weights, 0.001)  # pyright: ignore[reportPrivateImportUsage]
+
+    return step
+
+
+def others(shapes: list[tuple[int, ...]]) -> dict[str, Contestant]:
+    found: dict[str, Contestant] = {}
+    if find_spec("pytorch_optimizer"):
+        import pytorch_optimizer  # type: ignore[import-not-found]
+
+        version = importlib.metadata.version("pytorch_optimizer")
+        found[f"pytorch_optimizer {version}"] = with_clip_and_average(
+            shapes, lambda made: pytorch_optimizer.load_optimizer("adamw")(made, lr=1e-4)
+        )
+    if find_spec("heavyball"):
+        import heavyball  # type: ignore[import-not-found]
+
+        version = importlib.metadata.version("heavyball")
+        found[f"HeavyBall {version}"] = with_clip_and_average(
+            shapes, lambda made: heavyball.ForeachAdamW(made, lr=1e-4)
+        )
+    return found
+
+
+# -- every rule alone -------------------------------------------------------------------------------------
+
+# Rules that torch has → its class and arguments.
+TORCHS: dict[str, tuple[type[torch.optim.Optimizer], dict[str, Any]]] = {
+    "sgd": (torch.optim.SGD, {}),
+    "momentum": (torch.optim.SGD, {"momentum": 0.9}),
+    "nesterov": (torch.optim.SGD, {"momentum": 0.9, "nesterov": True}),
+    "adam": (torch.optim.Adam, {}),
+    "amsgrad": (torch.optim.Adam, {"amsgrad": True}),
+    "adagrad": (torch.optim.Adagrad, {}),
+    "rmsprop": (torch.optim.RMSprop, {}),
+    "rmsprop-centered": (torch.optim.RMSprop, {"centered": True}),
+    "rmsprop-momentum": (torch.optim.RMSprop, {"momentum": 0.9}),
+    "rmsprop-centered-momentum": (torch.optim.RMSprop, {"centered": True, "momentum": 0.9}),
+    "adadelta": (torch.optim.Adadelta, {}),
+    "radam": (torch.optim.RAdam, {}),
+    "nadam": (torch.optim.NAdam, {}),
+    "adamax": (torch.optim.Adamax, {}),
+    "asgd": (torch.optim.ASGD, {}),
+    "rprop": (torch.optim.Rprop, {}),
+}
+FUSED = (torch.optim.SGD, torch.optim.Adam, torch.optim.Adagrad)
+
+
+def rules(rounds: int, wanted: Callable[[str], bool]) -> dict[str, Any]:
+    shapes = MODELS["transformer, 30 M"]
+    size = sum(torch.Size(shape).numel() for shape in shapes)
+    print(f"\nevery rule alone, {size:,} parameters, milliseconds")
+    print(
+        f"{'':26}{'floor':>8}{'ours':>8}{'/floor':>8}"
+        f"{'fused':>8}{'foreach':>8}{'loop':>8}{'/best of torch':>16}"
+    )
+    found = {}
+    for name, rule in RULES.items():
+        if not rule.elementwise or rule.sums is not None or not wanted(name):
+            continue
+        kept = sum(not s.scalar for s in rule.state)
+        optimizer = sw.optim.from_rule(rule)(parameters(shapes), engine="fused")
+        optimizer.gradient_norm = None
+        contestants: dict[str, Contestant] = {"ours": optimizer.step, "floor": traffic(size, kept)}
+        if name in TORCHS:
+            kind, arguments = TORCHS[name]
+            forms = ["foreach", "loop"] + ["fused"] * (kind in FUSED and not arguments.get("centered"))
+            for form in forms:
+                flags = {"foreach": form == "foreach"} | ({"fused": form == "fused"} if kind in FUSED else {})
+                contestants[form] = kind(parameters(shapes), lr=1e-4, **arguments, **flags).step  # type: ignore[call-arg]
+        times = measure(contestants, rounds)
+        own = {form: statistics.median(t) * 1e3 for form, t in times.items()}
+        best = (
+            [
+                min(t[i] for form, t in times.items() if form in ("fused", "foreach", "loop"))
+                for i in range(rounds)
+            ]
+            if name in TORCHS
+            else []
+        )
+        row = {
+            **{f"{form}_ms": round(ms, 2) for form, ms in own.items()},
+            "to_floor": ratio(times["ours"], times["floor"]),
+            "to_torch": ratio(times["ours"], best) if best else None,
+            "to_foreach": ratio(times["ours"], times["foreach"]) if best else None,
+        }
+        found[name] = row
+        cells = [f"{own[form]:8.1f}" if form in own else f"{'':8}" for form in ("fused", "foreach", "loop")]
+        to_torch = f"{row['to_torch']:16.2f}" if best else f"{'':16}"
+        print(
+            f"{name:26}{own['floor']:8.1f}{own['ours']:8.1f}{row['to_floor']:8.2f}{''.join(cells)}{to_torch}",
+            flush=True,
+        )
+    return found
+
+
+def traffic(size: int, kept: int) -> Contestant:
+    """Moves as many bytes as an update: reads w, g and the state, writes w and the state; in the ratio of an
+    in-place addition, two reads to a write, over arrays of the update's own footprint."""
+    arrays = 2 + kept  # w, g, state
+    moved = 4 * size * (arrays + 1 + kept)
+    total = 4 * size * arrays
+    a, b = torch.zeros(total // 8), torch.ones(total // 8)
+    share = moved / (3 * 4 * a.numel())  # of one addition's traffic
+    whole, rest = int(share), share - int(share)
+    part = int(rest * a.numel())
+
+    def run() -> None:
+        for _ in range(whole):
+            a.add_(b)
+        a[:part].add_(b[:part])
+
+    return run
+
+
+# -- measuring --------------------------------------------------------------------------------------------
+
+
+def measure(contestants: dict[str, Contestant], rounds: int) -> dict[str, list[float]]:
+    """Seconds a call, a list of one figure a round for each."""
+    counts = {}
+    for name, run in contestants.items():
+        run()
+        start = time.perf_counter()
+        run()
+        counts[name] = max(1, int(LEAST_SECONDS / (time.perf_counter() - start)))
+    times: dict[str, list[float]] = {name: [] for name in contestants}
+    for _ in range(rounds):
+        for name, run in contestants.items():
+            start = time.perf_counter()
+            for _ in range(counts[name]):
+                run()
+            times[name].append((time.perf_counter() - start) / counts[name])
+    return times
+
+
+def ratio(ours_: list[float], others_: list[float]) -> float:
+    return round(statistics.median(a / b for a, b in zip(ours_, others_, strict=True)), 3)
+
+
+def table(times: dict[str, list[float]], reference: str) -> dict[str, Any]:
+    print(f"{'':28}{'µs an update':>14}{'least – most':>24}{'to torch fused':>16}")
+    found = {}
+    for name, seconds in sorted(times.items(), key=lambda item: statistics.median(item[1])):
+        micro = [s * 1e6 for s in seconds]
+        found[name] = {"µs": round(statistics.median(micro), 1), "ratio": ratio(seconds, times[reference])}
+        spread = f"{min(micro):,.0f} – {max(micro):,.0f}"
+        print(
+            f"{name:28}{statistics.median(micro):14,.0f}{spread:>24}{found[name]['ratio']:16.2f}", flush=True
+        )
+    return found
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,120 @@
+"""What all optimizers share: checked hyperparameters, and schedules in their place."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from stepwell.errors import UserError
+from stepwell.optim.hyperparameters import check_group, number, take_schedules
+
+Number = float | Tensor | Callable[[float], float]
+
+
+class CheckedOptimizer(torch.optim.Optimizer):
+    """A `torch.optim.Optimizer` that refuses a wrong hyperparameter wherever and whenever it is set.
+
+    Any hyperparameter can be a schedule, a function from the number of updates made to the value; the
+    group then holds today's value, and state_dict the number. A subclass calls `follow_schedules` and
+    `check_changes` at the start of an update; `ranges` are those of hyperparameters that mean something
+    else in it than in `RANGES`.
+    """
+
+    ranges: ClassVar[Mapping[str, tuple[Any, ...]]] = {}
+
+    def __init__(self, params: Iterable[Any], defaults: dict[str, Any]) -> None:
+        self._schedules: list[dict[str, Any]] = []
+        self._forget()
+        super().__init__(params, defaults)
+
+    def _forget(self) -> None:
+        # The values that were last found right, a dict a group.
+        self._checked: defaultdict[int, dict[str, Any]] = defaultdict(dict)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**super().__getstate__(), "_schedules": self._schedules}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self._forget()
+        super().__setstate__(state)
+
+    def check_together(self, group: dict[str, Any]) -> None:
+        """Refuses values that are right each by itself but do not go together; see SGD."""
+
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
+        schedules: dict[str, Any] = {}
+        if isinstance(param_group, dict):
+            whole, schedules = take_schedules({**self.defaults, **param_group})
+            check_group(whole, self.ranges)
+            self.check_together(whole)
+            param_group = {**param_group, **{name: whole[name] for name in schedules}}
+            if schedules:
+                param_group.setdefault("updates", 0)
+        super().add_param_group(param_group)
+        try:
+            self._check_parameters(self.param_groups[-1]["params"])
+        except UserError:
+            self.param_groups.pop()
+            raise
+        self._schedules.append(schedules)
+
+    def _check_parameters(self, params: list[Tensor]) -> None:
+        for p in params:
+            if p.is_complex():
+                raise _ComplexError(
+                    f"{type(self).__name__} does not support complex parameters: use torch.optim"
+                )
+            if p.is_sparse:
+                raise UserError(
+                    f"{type(self).__name__} requires dense parameter tensors: give it p.to_dense()"
+                )
+
+    def hyperparameters(self, group: int = 0) -> dict[str, float]:
+        """Today's values of a group's hyperparameters, by their names in the formula."""
+        return {name: number(value) for name, value in self._named(self.param_groups[group]).items()}
+
+    def _named(self, values: dict[str, Any]) -> dict[str, Any]:
+        """A group's hyperparameters by their names in the formula."""
+        raise NotImplementedError
+
+    def follow_schedules(self) -> None:
+        """Puts the scheduled values of this update into the groups."""
+        for group, schedules in zip(self.param_groups, self._schedules, strict=True):
+            for name, schedule in schedules.items():
+                made = group["updates"]
+                if isinstance(schedule, tuple):
+                    group[name] = tuple(s(made) if callable(s) else s for s in schedule)
+                else:
+                    group[name] = schedule(made)
+            if schedules:
+                group["updates"] += 1
+
+    def check_changes(self) -> None:
+        """Checks the hyperparameters that are not those of the last update, before any weight is changed."""
+        for index, group in enumerate(self.param_groups):
+            right = self._checked[index]
+            changed = False
+            for name, value in group.items():
+                if name != "params" and right.get(name, right) is not value:
+                    check_group({name: value}, self.ranges)
+                    changed = True
+                    if type(value) is not list:  # a list can be changed in place, and is checked each time
+                        right[name] = value
+            if changed:
+                self.check_together(group)
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        for group in state_dict["param_groups"]:
+            check_group(group, self.ranges)
+        super().load_state_dict(state_dict)
+        for group in self.param_groups:
+            for key, value in self.defaults.items():
+                group.setdefault(key, number(value(0)) if callable(value) else value)
+
+
+class _ComplexError(UserError, RuntimeError):
+    """torch raises a RuntimeError here, or a ValueError."""

@@ -1,0 +1,29 @@
+"""Adam with ε inside the root."""
+
+from torch import Tensor
+
+from stepwell.rules.rule import Rule, State
+from stepwell.rules.words import debias, moment, sqrt
+
+
+def adam_inside(
+    w: Tensor, g: Tensor, m: Tensor, v: Tensor, *, t: int, lr: float, beta1: float, beta2: float, eps: float
+) -> tuple[Tensor, Tensor, Tensor]:
+    """m ← β1 m + (1−β1) g;  v ← β2 v + (1−β2) g²;  w ← w − η m̂ / √(v̂ + ε)
+
+    with m̂ = m / (1−β1ᵗ) and v̂ = v / (1−β2ᵗ). Inside the root the same ε weighs more: 1e-8 holds back
+    gradients below 1e-4; outside it (`adam`, and torch.optim.Adam) those below 1e-8.
+
+    Source: Kingma & Ba 2015, Algorithm 1, with ε moved into the root.
+    """
+    m = moment(m, g, beta1)
+    v = moment(v, g * g, beta2)
+    return w - lr * debias(m, beta1, t) / sqrt(debias(v, beta2, t) + eps), m, v
+
+
+ADAM_INSIDE = Rule(
+    "adam-inside",
+    adam_inside,
+    (State("exp_avg"), State("exp_avg_sq")),
+    {"lr": 1e-3, "beta1": 0.9, "beta2": 0.999, "eps": 1e-8},
+)

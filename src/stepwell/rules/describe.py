@@ -1,0 +1,83 @@
+"""What a rule is, in words: its formula, what it keeps, its defaults, and how it differs from torch's."""
+
+from __future__ import annotations
+
+import ast
+import difflib
+import inspect
+from typing import Any
+
+from stepwell.errors import UserError
+from stepwell.rules import RULES, Rule
+
+
+def describe(name: str) -> str:
+    """A page of text on a rule: `print(stepwell.rules.describe("adam"))`.
+
+    Raises UserError for a name that does not exist, with the nearest.
+    """
+    facts = facts_of(rule_named(name))
+    state = [
+        f"{s['name']} (starts at {s['start']}{', one number' if s['scalar'] else ''})" for s in facts["state"]
+    ]
+    lines = [f"{facts['name']}: {facts['title']}", "", facts["formula"], ""]
+    lines += [facts["text"], ""] if facts["text"] else []
+    lines += ["as code:", *(f"    {line}" for line in facts["code"].splitlines()), ""]
+    lines += [
+        f"defaults   {', '.join(f'{key}={value:g}' for key, value in facts['defaults'].items())}",
+        f"state      {', '.join(state) or 'none'}",
+        f"memory     {facts['bytes']} bytes read and written per float32 weight and update",
+        f"engines    {', '.join(facts['engines'])}",
+        f"source     {facts['source']}",
+    ]
+    return "\n".join(lines)
+
+
+def rule_named(name: str) -> Rule:
+    """The rule of this name; raises UserError with the nearest name otherwise."""
+    if name not in RULES:
+        near = difflib.get_close_matches(name, RULES, 1)
+        hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(RULES)}"
+        raise UserError(f"there is no rule {name}; {hint}")
+    return RULES[name]
+
+
+def facts_of(rule: Rule) -> dict[str, Any]:
+    """The same as values: name, title, formula, text, code, source, defaults, state, bytes, engines.
+
+    bytes: what an update of a float32 weight reads and writes: the weight, its gradient and the state;
+    for a rule that needs whole tensors, at least that.
+    """
+    formula, _, rest = inspect.cleandoc(rule.update.__doc__ or "").partition("\n\n")
+    text, _, source = rest.partition("Source:")
+    module = inspect.getmodule(rule.update)
+    kept = sum(not s.scalar for s in rule.state)
+    return {
+        "name": rule.name,
+        "title": inspect.cleandoc((module and module.__doc__) or "").partition("\n")[0],
+        "formula": formula,
+        "text": text.strip(),
+        "code": _body(rule),
+        "source": " ".join(source.split()),
+        "defaults": dict(rule.defaults),
+        "state": [{"name": s.name, "start": _start(s.start), "scalar": s.scalar} for s in rule.state],
+        "bytes": 4 * (3 + 2 * kept),
+        "engines": ["eager", "fused", "sharded", "stacked"] if rule.elementwise else ["eager", "stacked"],
+    }
+
+
+def _body(rule: Rule) -> str:
+    """The text of the rule's function below its docstring; empty where it has no file."""
+    try:
+        lines, _ = inspect.getsourcelines(rule.update)
+    except OSError:
+        return ""
+    (function,) = ast.parse(inspect.cleandoc("\n".join(["", *map(str.rstrip, lines)]))).body
+    statements = function.body[1:] if ast.get_docstring(function) else function.body  # type: ignore[attr-defined]
+    return inspect.cleandoc("\n" + "".join(lines[statements[0].lineno - 1 :]))
+
+
+def _start(start: Any) -> str:
+    if callable(start):
+        return (inspect.getdoc(start) or "the weight's own making").partition("\n")[0].rstrip(".")
+    return start if isinstance(start, str) else f"{start:g}"

@@ -10,6 +10,7 @@ from stepwell.engine.eager import Eager
 from stepwell.engine.fused import Fused
 from stepwell.engine.program import Untraceable, trace
 from stepwell.engine.state import Unsupported
+from stepwell.engine.sums import add_up
 from stepwell.engine.text import Folded
 from stepwell.rules import RULES
 
@@ -45,6 +46,9 @@ def tensors(layout, dtype, seed):
         made = [torch.randn(0, 3), torch.randn(6)]
     elif layout == "many":
         made = [torch.randn(41, 421), torch.randn(16384), torch.randn(16385), torch.randn(1)]
+    elif layout == "mixed":  # all of them in one engine, for those that are slow to start
+        made = [torch.randn(7, 5).t(), torch.randn(9, 8)[:, ::2], torch.randn(1), torch.randn(0, 3)]
+        made += [torch.randn(4, 3, 2, 2).to(memory_format=torch.channels_last), torch.randn(3700)]
     else:
         made = [torch.randn(6, 4), torch.randn(5)]
     if dtype is torch.float64:
@@ -60,15 +64,14 @@ def run(make, rule, layout, dtype, folded=None, steps=STEPS, **options):
     engine = make(rule, weights, h, **options)
     for step in range(1, steps + 1):
         gradients: list[Tensor | None] = list(tensors(layout, dtype, step))
-        if layout == "none" and step % 3 == 1:
+        if layout in ("none", "mixed") and step % 3 == 1:
             gradients[1] = None
+        totals = {}
         if rule.sums is not None:
-            from stepwell.engine.sums import add_up
-
             f = folded or Folded()
-            h["sums"] = tuple(add_up(rule, weights, gradients, engine.state, engine.steps, h, f))
+            totals["sums"] = tuple(add_up(rule, weights, gradients, engine.state, engine.steps, h, f))
         engine.follow()
-        engine.step(gradients, {**h, "lr": h["lr"] * 0.97**step}, folded or Folded())
+        engine.step(gradients, {**h, **totals, "lr": h["lr"] * 0.97**step}, folded or Folded())
     found = {f"w{i}": w for i, w in enumerate(weights)}
     found |= {f"{name}{i}": x for i, state in enumerate(engine.state) for name, x in state.items()}
     return found, engine

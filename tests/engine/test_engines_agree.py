@@ -46,6 +46,9 @@ def tensors(layout, dtype, seed):
         made = [torch.randn(0, 3), torch.randn(6)]
     elif layout == "many":
         made = [torch.randn(41, 421), torch.randn(16384), torch.randn(16385), torch.randn(1)]
+    elif layout == "mixed":  # all of them in one engine, for those that are slow to start
+        made = [torch.randn(7, 5).t(), torch.randn(9, 8)[:, ::2], torch.randn(1), torch.randn(0, 3)]
+        made += [torch.randn(4, 3, 2, 2).to(memory_format=torch.channels_last), torch.randn(3700)]
     else:
         made = [torch.randn(6, 4), torch.randn(5)]
     if dtype is torch.float64:
@@ -61,7 +64,7 @@ def run(make, rule, layout, dtype, folded=None, steps=STEPS, **options):
     engine = make(rule, weights, h, **options)
     for step in range(1, steps + 1):
         gradients: list[Tensor | None] = list(tensors(layout, dtype, step))
-        if layout == "none" and step % 3 == 1:
+        if layout in ("none", "mixed") and step % 3 == 1:
             gradients[1] = None
         totals = {}
         if rule.sums is not None:
@@ -131,6 +134,16 @@ def test_stochastic_rounding_gives_the_same_bits(kind, layout):
         different = (eager[name] != fused[name]).double().mean() if eager[name].numel() else 0
         # float32 differs in its last bit now and then (a fused multiply-add), and so does a rounding.
         assert different < 0.01, name
+
+
+@pytest.mark.parametrize("kind", DTYPES, ids=str)
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+def test_the_state_may_have_another_type(dtype, kind):
+    """Wider or narrower than the weights: each is computed in the widest and stored as it is."""
+    eager, _ = run(Eager, RULES["momentum"], "contiguous", dtype, kind=kind)
+    fused, _ = run(Fused, RULES["momentum"], "contiguous", dtype, kind=kind)
+    assert fused["momentum_buffer0"].dtype is kind
+    assert_agree(eager, fused, max(dtype, kind, key=TOLERANCE.__getitem__))
 
 
 @pytest.mark.parametrize("kind", [Eager, Fused])

@@ -100,7 +100,7 @@ class SecondOrder(torch.optim.Optimizer):
         name, schedules = type(self).__name__, {}
         if isinstance(param_group, dict):
             plain, schedules = take_schedules({**self.defaults, **param_group})
-            check_group(name, plain)
+            check_group(plain, {})
             self.check(plain)
             param_group = {**param_group, **{key: plain[key] for key in schedules}}
         super().add_param_group(param_group)
@@ -118,7 +118,7 @@ class SecondOrder(torch.optim.Optimizer):
         """Puts today's values of the schedules into the groups and checks all."""
         for group, schedules in zip(self.param_groups, self._schedules, strict=True):
             group.update({name: schedule(self.updates) for name, schedule in schedules.items()})
-            check_group(type(self).__name__, group)
+            check_group(group, {})
             self.check(group)
             for name in self.defaults:
                 if name != "lr" and group.get(name) != self.param_groups[0].get(name):
@@ -126,7 +126,7 @@ class SecondOrder(torch.optim.Optimizer):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         for group in state_dict["param_groups"]:
-            check_group(type(self).__name__, group)
+            check_group(group, {})
             self.check({**self.defaults, **group})
         super().load_state_dict(state_dict)
 

@@ -49,9 +49,9 @@ def facts_of(rule: Rule) -> dict[str, Any]:
     bytes: what an update of a float32 weight reads and writes: the weight, its gradient and the state;
     for a rule that needs whole tensors, at least that.
     """
-    formula, _, rest = inspect.cleandoc(rule.update.__doc__ or "").partition("\n\n")
+    formula, _, rest = inspect.cleandoc(rule.function.__doc__ or "").partition("\n\n")
     text, _, source = rest.partition("Source:")
-    module = inspect.getmodule(rule.update)
+    module = inspect.getmodule(rule.function)
     # Rules that share a file share what stands at its top.
     title, _, shared = inspect.cleandoc((module and module.__doc__) or "").partition("\n")
     shared, _, source_of_all = shared.partition("Source:")
@@ -74,7 +74,7 @@ def facts_of(rule: Rule) -> dict[str, Any]:
 def _body(rule: Rule) -> str:
     """The text of the rule's function below its docstring; empty where it has no file."""
     try:
-        lines, _ = inspect.getsourcelines(rule.update)
+        lines, _ = inspect.getsourcelines(rule.function)
     except OSError:
         return ""
     (function,) = ast.parse(inspect.cleandoc("\n".join(["", *map(str.rstrip, lines)]))).body

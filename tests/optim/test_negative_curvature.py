@@ -61,6 +61,19 @@ def test_the_length_is_halved_until_the_loss_falls():
     assert lengths == pytest.approx([0, 1, 0.5, 0.25, 0.125], abs=1e-12)
 
 
+@pytest.mark.parametrize(
+    ("slope", "fourth", "alpha"), [(0.0, 57, 1 / 8), (0.0, 59, 1 / 16), (0.5, 303, 1 / 16)]
+)
+def test_how_far_the_loss_must_fall(slope, fourth, alpha):
+    """x² − b y − y² + c y⁴ from 0 with length 2: f(α) ≤ −(b α + α²)/10 is c α⁴ ≤ 0.9 (b α + α²)."""
+    assert fourth * alpha**4 <= 0.9 * (slope * alpha + alpha**2)
+    assert fourth * (2 * alpha) ** 4 > 0.9 * (slope * 2 * alpha + (2 * alpha) ** 2)
+    w = parameter(0.0, 0.0)
+    optimizer = NegativeCurvature([w], small=1.0, length=2.0)
+    optimizer.step(lambda: w[0] ** 2 - slope * w[1] - w[1] ** 2 + fourth * w[1] ** 4)
+    torch.testing.assert_close(w.detach().abs(), parameter(0.0, alpha).detach())
+
+
 def test_minima_plateaus_and_flat_valleys_are_not_escaped():
     """x² + y², (x + y)² with its flat direction, x⁴ and a constant slope of 0: a gradient step, no escape."""
     for loss in (

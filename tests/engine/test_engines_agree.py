@@ -214,6 +214,7 @@ def test_norms_are_torchs(dtype, layout):
         engine = kind(RULES["sgd"], weights, {"lr": 0.0})
         tolerance = 1e-12 if dtype is torch.float64 else 1e-5 if kind is Fused else 5e-3
         for found in (engine.norm(given), engine.step(given, {"lr": 0.0})):
+            assert found is not None
             torch.testing.assert_close(found.double(), expected, rtol=tolerance, atol=tolerance)
 
 

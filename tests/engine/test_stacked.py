@@ -1,5 +1,7 @@
 """K models in one engine are K models in engines of their own."""
 
+from typing import Any
+
 import pytest
 import torch
 
@@ -55,12 +57,13 @@ def test_stacked_equals_separate_engines(name, kind, dtype):
         return
     engines = [Eager(rule, own, member(h, k), average=True) for k, own in enumerate(apart)]
     for step in range(1, STEPS + 1):
-        gradients = draw(step, dtype)
+        gradients: list[Any] = list(draw(step, dtype))
         if step % 4 == 1:
             gradients[1] = None
         totals = []
         for k, single in enumerate(engines):
-            own, around = member(h, k), Folded(**member(folded, k))
+            own: dict[str, Any] = member(h, k)
+            around = Folded(**member(folded, k))
             mine = [None if g is None else g[k] for g in gradients]
             if rule.sums is not None:
                 totals.append(add_up(rule, single.parameters, mine, single.state, single.steps, own, around))

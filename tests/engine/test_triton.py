@@ -25,7 +25,9 @@ def test_the_engine_agrees_under_tritons_interpreter():
     """Every case of triton_cases.py, in a process whose kernels are interpreted."""
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-W", "ignore::RuntimeWarning"]
     environment = {**os.environ, "TRITON_INTERPRET": "1"}
-    done = subprocess.run([*command, str(CASES)], env=environment, capture_output=True, text=True, timeout=900)
+    done = subprocess.run(
+        [*command, str(CASES)], env=environment, capture_output=True, text=True, timeout=900
+    )
     assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]
     passed = re.search(r"(\d+) passed", done.stdout)
     assert passed and int(passed[1]) > 150

@@ -96,7 +96,9 @@ def test_special_numbers(special, stochastic):
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
 def test_half_precision_rounds_once(dtype):
     """To the nearest, to even at a tie: bit for bit as torch, where nothing is computed."""
-    numbers = torch.arange(1 << 15).to(torch.int16).view(dtype)[: 0x7C00 if dtype is torch.float16 else 0x7F80]
+    numbers = (
+        torch.arange(1 << 15).to(torch.int16).view(dtype)[: 0x7C00 if dtype is torch.float16 else 0x7F80]
+    )
     halfway = (numbers[:-1].double() + numbers[1:].double()) / 2
     g = torch.cat([numbers.double(), halfway, halfway * (1 + 2.0**-20)]).float()
     w = torch.zeros_like(g)
@@ -160,7 +162,9 @@ def test_numbers_may_be_on_the_device():
     for lr, scale in ((0.1, 1.0), (0.3, 2.0), (0.1, 1.0), (0.1, 0.5)):
         odd = lr == 0.3
         engine.step(
-            [torch.ones(5)], {"lr": torch.tensor(lr).double() if odd else lr}, Folded(scale=torch.tensor([scale]))
+            [torch.ones(5)],
+            {"lr": torch.tensor(lr).double() if odd else lr},
+            Folded(scale=torch.tensor([scale])),
         )
         other.step([torch.ones(5)], {"lr": lr}, Folded(scale=scale))
         assert torch.equal(w, v)
@@ -228,7 +232,9 @@ def test_odd_operations():
         ends = []
         for kind in (Eager, Fused):
             w = torch.linspace(-3, 3, 51, dtype=dtype)
-            g = torch.linspace(-2, 2, 51, dtype=dtype) * torch.tensor([1e-3, 0.3, 1.0], dtype=dtype).repeat(17)
+            g = torch.linspace(-2, 2, 51, dtype=dtype) * torch.tensor([1e-3, 0.3, 1.0], dtype=dtype).repeat(
+                17
+            )
             engine = kind(rule, [w], {"lr": 0.1, "p": 2.0})
             for p in (2.0, 3.0, 0.0):
                 given = torch.tensor(p, dtype=torch.float64) if kind is Eager else p

@@ -189,3 +189,46 @@ def test_a_refused_parameter_leaves_the_groups_as_they_were():
         optimizer.add_param_group({"params": [torch.zeros(3, dtype=torch.complex64, requires_grad=True)]})
     assert len(optimizer.param_groups) == 1
     train(net, optimizer, 0, 1)
+
+
+def test_adaptive_clipping_is_the_same_under_a_grad_scaler():
+    """Gradients that a GradScaler has enlarged are clipped by what they are without it."""
+    ends = []
+    for scaled in (False, True):
+        net = problem()
+        optimizer = ours.SGD(net.parameters(), lr=0.1, clip_adaptive=0.05)
+        scaler = torch.amp.GradScaler("cpu", init_scale=1024.0, enabled=scaled)  # type: ignore[attr-defined]
+        for k in range(10):
+            x = torch.linspace(-1, 1, 20, dtype=torch.float64).view(5, 4) * math.cos(k)
+            optimizer.zero_grad()
+            scaler.scale((net(x) - x[:, :2].sin()).square().mean()).backward()
+            scaler.step(optimizer)
+            scaler.update()
+        ends.append(torch.cat([p.detach().reshape(-1) for p in net.parameters()]))
+    torch.testing.assert_close(*ends, rtol=1e-9, atol=1e-10)
+    plain = problem()
+    optimizer = ours.SGD(plain.parameters(), lr=0.1)
+    assert (train(plain, optimizer, 0, 10) - ends[0]).abs().max() > 1e-3
+
+
+def test_a_schedule_goes_on_after_torchs_state():
+    """State made by torch, which counts no updates of a group, puts a schedule where its steps are."""
+
+    def rate(step: float) -> float:
+        return 0.1 / (1 + step)
+
+    net = problem()
+    first = ours.Adam(net.parameters(), lr=rate)
+    train(net, first, 0, 3)
+    torchs = torch.optim.Adam(net.parameters())
+    torchs.load_state_dict(first.state_dict())
+    train(net, torchs, 3, 5)
+    again = ours.Adam(net.parameters(), lr=rate)
+    again.load_state_dict(torchs.state_dict())
+    train(net, again, 5, 6)
+    assert again.hyperparameters()["lr"] == 0.1 / 6
+    fresh = torch.optim.Adam(net.parameters(), lr=0.5)
+    train(net, fresh, 0, 2)
+    again.load_state_dict(fresh.state_dict())
+    train(net, again, 2, 3)
+    assert again.hyperparameters()["lr"] == 0.1 / 3

@@ -7,7 +7,10 @@ from torch import nn
 import stepwell.optim as ours
 from stepwell.errors import UserError
 
-pytestmark = pytest.mark.usefixtures("float64_scalars")
+pytestmark = [
+    pytest.mark.usefixtures("float64_scalars"),
+    pytest.mark.filterwarnings("ignore:Sparse invariant"),  # of torch's Adagrad
+]
 SETTINGS = {
     "SGD": {"lr": 0.02},
     "Adagrad": {"lr": 0.3, "lr_decay": 0.1, "initial_accumulator_value": 0.1},

@@ -2,6 +2,7 @@
 
 import ast
 import inspect
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -69,9 +70,9 @@ def test_an_elementwise_rule_treats_each_element_alone(name, seed):
 
 @pytest.mark.parametrize("rule", RULES.values(), ids=RULES)
 def test_a_rule_goes_downhill(rule):
-    """From a point with a gradient, the first step against which nothing else pulls lowers w·g."""
+    """Ten steps along one gradient go against it."""
     w, g = torch.full((3, 3), 2.0, dtype=torch.float64), torch.eye(3, dtype=torch.float64) + 0.5
-    new, _ = run(rule, w, [g] * 3)
+    new, _ = run(rule, w, [g] * 10)
     assert ((new - w) * g).sum() < 0
 
 
@@ -81,7 +82,7 @@ def test_signature_state_and_defaults_fit(rule):
     parameters = inspect.signature(rule.update).parameters.values()
     before = [p.name for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD]
     after = [p.name for p in parameters if p.kind is p.KEYWORD_ONLY]
-    assert before[:2] == ["w", "g"] and len(before) == 2 + len(rule.state)
+    assert before[1] == "g" and len(before) == 2 + len(rule.state)
     assert after == ["t", *rule.defaults, *(["sums"] if rule.sums else [])]
     assert len({s.name for s in rule.state}) == len(rule.state)
     assert "lr" in rule.defaults
@@ -91,8 +92,8 @@ def test_signature_state_and_defaults_fit(rule):
 def test_the_docstring_says_formula_source_and_torch(rule):
     """The formula comes first; the source is named; what torch has of it is said."""
     facts = facts_of(rule)
-    assert "←" in facts["formula"] and facts["source"]
-    assert "torch" in (rule.update.__doc__ or "")
+    assert re.search("←|=", facts["formula"]) and facts["source"]
+    assert "torch" in facts["formula"] + facts["text"] + facts["source"]
     page = describe(rule.name)
     assert facts["formula"] in page and "as code:" in page and "return" in facts["code"]
     assert all(s.name in page for s in rule.state) and all(f"{h}=" in page for h in rule.defaults)
@@ -113,12 +114,10 @@ def test_an_unknown_name_is_refused_with_the_nearest():
         describe("adamm")
 
 
-def test_a_rules_function_fits_a_screen():
-    """One screen a rule: its file has at most 90 lines for each rule in it."""
-    for path in FOLDER.glob("*.py"):
-        rules = [r for r in RULES.values() if Path(inspect.getfile(r.update)) == path]
-        if rules:
-            assert len(path.read_text(encoding="utf-8").splitlines()) <= 90 * len(rules), path.name
+@pytest.mark.parametrize("rule", RULES.values(), ids=RULES)
+def test_a_rule_fits_a_screen(rule):
+    """Its function, signature and docstring included, has at most 60 lines."""
+    assert len(inspect.getsource(rule.update).splitlines()) <= 60
 
 
 def test_rules_load_nothing_of_the_floors_above():

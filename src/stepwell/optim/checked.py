@@ -111,9 +111,12 @@ class CheckedOptimizer(torch.optim.Optimizer):
         for group in state_dict["param_groups"]:
             check_group(group, self.ranges)
         super().load_state_dict(state_dict)
-        for group in self.param_groups:
+        for group, schedules in zip(self.param_groups, self._schedules, strict=True):
             for key, value in self.defaults.items():
                 group.setdefault(key, number(value(0)) if callable(value) else value)
+            if schedules:  # torch does not count a group's updates, nor those made after it got the count
+                steps = [int(self.state[p].get("step", 0)) for p in group["params"] if p in self.state]
+                group["updates"] = max([group.get("updates", 0), *steps])
 
 
 class _ComplexError(UserError, RuntimeError):

@@ -69,10 +69,10 @@ class RuleOptimizer(CheckedOptimizer):
     hyperparameter that is a tuple in torch, `betas` say. `lazy` names the rules that take sparse
     gradients, by the rows that these have; with the others a sparse gradient is refused.
 
-    `gradient_norm` is the norm of all gradients at the last step, before clipping, a tensor on their
-    device, so that reading it is the caller's choice of when to wait. `state[p]` holds `step` and the
-    rule's state once p had an update, as in torch: the state's tensors are the engine's own, `step` is
-    for reading.
+    `gradient_norm` is the norm of all gradients at the last step, before clip_norm and clip_value, a
+    tensor on their device, so that reading it is the caller's choice of when to wait. `state[p]` holds
+    `step` and the rule's state once p had an update, as in torch: the state's tensors are the engine's
+    own, `step` is for reading.
 
     Stepped by a `torch.amp.GradScaler`, it does not wait for the device to say whether gradients
     overflowed; `skipped` is that answer, a truth value on the device (None without a scaler).
@@ -142,8 +142,9 @@ class RuleOptimizer(CheckedOptimizer):
         self.skipped, unscale = self._scaler()
         engines = [self._engine(index) for index in range(len(self.param_groups))]
         gradients = [[p.grad for p in group["params"]] for group in self.param_groups]
+        scale = 1.0 if unscale is None else 1.0 / unscale  # by which a GradScaler has the gradients enlarged
         gradients = [
-            clipped_by_unit(group["params"], own, number(group["clip_adaptive"]))
+            clipped_by_unit(group["params"], own, number(group["clip_adaptive"]) * scale)
             if group["clip_adaptive"]
             else own
             for group, own in zip(self.param_groups, gradients, strict=True)

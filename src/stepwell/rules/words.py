@@ -16,8 +16,8 @@ Value = Any  # a float, a Tensor, or a symbol
 
 def moment(average: Value, value: Value, beta: Value) -> Value:
     """Moves an exponential average: β a + (1 − β) x, as a + (1 − β)(x − a)."""
-    if _numbers(average, value, beta):
-        return average + (1 - beta) * (value - average)
+    if isinstance(average, (int, float)) or getattr(average, "dtype", 0) != getattr(value, "dtype", 0):
+        return average + (1 - beta) * (value - average)  # lerp wants two tensors of one type
     return torch.lerp(average, value, 1 - beta)
 
 

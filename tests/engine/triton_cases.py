@@ -135,7 +135,7 @@ def test_stochastic_rounding_of_members(monkeypatch):
 @pytest.mark.parametrize("name", ["adam", "nadam"])
 @pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16], ids=str)
 def test_a_skipped_update_leaves_everything(name, dtype):
-    """As if it had not been: weights, state, scalars, counted steps, random bits; of each parameter its own."""
+    """As if it had not been: weights, state, scalars, counted steps, random bits."""
     rule, ends = RULES[name], []
     for skipped in (set(), {1, 2, 4}):
         weights = agree.tensors("contiguous", dtype, 0)
@@ -189,7 +189,7 @@ def test_one_launch_an_update_and_no_new_kernel(launches):
 
 
 def test_an_optimizer_on_it_follows_and_is_saved():
-    """Groups, schedules, moved weights, another type in mid-run and a loaded state: as on the eager engine."""
+    """Groups, schedules, moved weights, another type and a loaded state: as on the eager engine."""
     ends = []
     for engine in ("fused", "eager"):
         torch.manual_seed(0)
@@ -251,7 +251,7 @@ def test_where_it_cannot_be_compiled_the_eager_engine_runs(monkeypatch):
         raise RuntimeError("no C compiler")
 
     monkeypatch.setattr(triton_kernel.Kernel, "launch", broken)
-    with pytest.raises(Unsupported, match="cannot be compiled .*no C compiler"):
+    with pytest.raises(Unsupported, match=r"cannot be compiled .*no C compiler"):
         Fused(RULES["sgd"], [torch.ones(3)], {"lr": 0.1})
     with pytest.warns(RuntimeWarning, match="sgd runs on the eager engine here: .*no C compiler"):
         engine = choose.engine_for(RULES["sgd"], [torch.ones(3)], {"lr": 0.1}, name="fused")

@@ -123,20 +123,19 @@ class Stacked:
                 return self._by_vmap(w, g, state, t, h, folded)
             except RuntimeError:  # it compares a hyperparameter, or asks for its value
                 self._mapped = False
-        engines = []
+        ends = []
         for k in range(self.members):
             own = {name: _member(v, k) for name, v in h.items()}
             around = Folded(**{name: _member(getattr(folded, name), k) for name in FOLDED})
             kept = [_precise(state[s.name][k]) for s in self.rule.state]
             average = _precise(state[AVERAGE][k]) if self.average else None
-            engines.append(
-                whole_update(self.rule, _precise(w[k]), _precise(g[k]), kept, average, t, own, around)
-            )
-        results = {"w": torch.stack([new for new, _, _ in engines])}
+            new = whole_update(self.rule, _precise(w[k]), _precise(g[k]), kept, average, t, own, around)
+            ends.append(new)
+        results = {"w": torch.stack([new for new, _, _ in ends])}
         for number, s in enumerate(self.rule.state):
-            results[s.name] = torch.stack([kept[number] for _, kept, _ in engines])
+            results[s.name] = torch.stack([kept[number] for _, kept, _ in ends])
         if self.average:
-            results[AVERAGE] = torch.stack([average for _, _, average in engines])
+            results[AVERAGE] = torch.stack([average for _, _, average in ends])
         return results
 
     def _by_vmap(

@@ -199,7 +199,7 @@ class DeviceTable:
             pairs = [
                 pair for own, g in zip(self.kept, gradients, strict=True) if g is not None for pair in own
             ]
-            torch._foreach_copy_(*map(list, zip(*pairs, strict=True)))  # pyright: ignore[reportPrivateImportUsage]
+            torch._foreach_copy_([a for a, _ in pairs], [b for _, b in pairs])  # pyright: ignore[reportPrivateImportUsage]
 
     def _total(self) -> Tensor:
         """The chunks' sums, added up by torch, in the same order at each step."""

@@ -5,6 +5,7 @@ its kernels are to be interpreted, and every other test of that process would ge
 """
 
 import math
+from typing import Any
 
 import pytest
 import test_engines_agree as agree
@@ -193,11 +194,11 @@ def test_an_optimizer_on_it_follows_and_is_saved():
     ends = []
     for engine in ("fused", "eager"):
         torch.manual_seed(0)
-        net = torch.nn.Sequential(torch.nn.Linear(4, 3), torch.nn.Linear(3, 2)).double()
+        net: Any = torch.nn.Sequential(torch.nn.Linear(4, 3), torch.nn.Linear(3, 2)).double()
 
         def make(net=net, engine=engine):
             groups = [{"params": net[0].parameters(), "lr": 0.01}, {"params": net[1].parameters()}]
-            return sw.optim.NAdam(groups, lr=lambda t: 0.1 / (1 + t), clip_norm=0.5, engine=engine)
+            return sw.optim.NAdam(groups, lr=lambda t: 0.1 / (1 + t), clip_norm=0.5, engine=engine)  # type: ignore[arg-type]
 
         optimizer = make()
         for step in range(6):

@@ -274,7 +274,7 @@ def _norms(tensors: Sequence[Tensor]) -> list[Tensor]:
 
 
 def _finite(value: float) -> float | None:
-    """JSON has no infinity; fp16 has one in the gradients of an update that it skips, some rules as a limit."""
+    """JSON has no infinity; fp16 has one in the gradients of an update that it skips, a rule as a limit."""
     return value if math.isfinite(value) else None
 
 

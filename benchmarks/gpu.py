@@ -186,7 +186,7 @@ def fused_is_eager(images: Path, device: str) -> str:
     return ""
 
 
-SHAPES = [(1000, 777), (513,), (3, 5), (40_000,), (64, 32, 3, 3)]
+SHAPES = [(300, 211), (513,), (3, 5), (40_000,), (64, 32, 3, 3)]
 
 
 def _updated(kind: Any, rule: Rule, dtype: torch.dtype, device: str) -> dict[str, torch.Tensor] | str:
@@ -208,7 +208,7 @@ def _updated(kind: Any, rule: Rule, dtype: torch.dtype, device: str) -> dict[str
         if rule.sums is None:  # which would have to know the number of updates
             skip = torch.tensor(step == 3, device=device)
             gradients[1] = None if step == 5 else gradients[1]
-        h = {**rule.defaults, "lr": rule.defaults["lr"] * 0.9**step}
+        h: dict[str, Any] = {**rule.defaults, "lr": rule.defaults["lr"] * 0.9**step}
         folded = Folded(scale=factor, l2=1e-3, ema=0.9)
         if rule.sums is not None:
             h["sums"] = tuple(engine.sums(gradients, h, folded))

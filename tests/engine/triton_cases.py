@@ -49,7 +49,8 @@ def launches(monkeypatch):
 def test_every_rule_is_eager(name, dtype):
     """All layouts, several chunks and blocks, a missing gradient; with everything folded in, or nothing."""
     folded = FOLDED.get(dtype)
-    options = {"folded": folded, "average": folded is not None, "steps": 3}
+    steps = 3 if dtype.itemsize > 2 else 2
+    options = {"folded": folded, "average": folded is not None, "steps": steps}
     eager, one = agree.run(Eager, RULES[name], "mixed", dtype, **options)
     triton, two = agree.run(Fused, RULES[name], "mixed", dtype, **options)
     assert isinstance(two._tables[0], DeviceTable)
@@ -136,7 +137,7 @@ def test_stochastic_rounding_of_members(monkeypatch):
 @pytest.mark.parametrize("name", ["adam", "nadam"])
 @pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16], ids=str)
 def test_a_skipped_update_leaves_everything(name, dtype):
-    """As if it had not been: weights, state, scalars, counted steps, random bits."""
+    """As if it had not been: weights, state, scalars, random bits, and the steps of each parameter."""
     rule, ends = RULES[name], []
     for skipped in (set(), {1, 2, 4}):
         weights = agree.tensors("contiguous", dtype, 0)
@@ -190,23 +191,24 @@ def test_one_launch_an_update_and_no_new_kernel(launches):
 
 
 def test_an_optimizer_on_it_follows_and_is_saved():
-    """Groups, schedules, moved weights, another type and a loaded state: as on the eager engine."""
+    """Groups, schedules, moved weights, another type in mid-run, a loaded state: as on the eager engine."""
     ends = []
     for engine in ("fused", "eager"):
         torch.manual_seed(0)
-        net: Any = torch.nn.Sequential(torch.nn.Linear(4, 3), torch.nn.Linear(3, 2)).double()
+        first = torch.nn.Linear(4, 3)
+        net = torch.nn.Sequential(first, torch.nn.Linear(3, 2)).double()
 
-        def make(net=net, engine=engine):
+        def make(net=net, engine: Any = engine):
             groups = [{"params": net[0].parameters(), "lr": 0.01}, {"params": net[1].parameters()}]
-            return sw.optim.NAdam(groups, lr=lambda t: 0.1 / (1 + t), clip_norm=0.5, engine=engine)  # type: ignore[arg-type]
+            return sw.optim.NAdam(groups, lr=lambda t: 0.1 / (1 + t), clip_norm=0.5, engine=engine)
 
         optimizer = make()
         for step in range(6):
             optimizer.zero_grad()
-            (net(torch.ones(2, 4).to(net[0].weight)) ** 2).sum().backward()
+            (net(torch.ones(2, 4, dtype=first.weight.dtype)) ** 2).sum().backward()
             optimizer.step()
             if step == 1:
-                net[0].weight.data = net[0].weight.data.clone()
+                first.weight.data = first.weight.data.clone()
             if step == 2:
                 saved, optimizer = optimizer.state_dict(), make()
                 optimizer.load_state_dict(saved)
@@ -254,7 +256,7 @@ def test_where_it_cannot_be_compiled_the_eager_engine_runs(monkeypatch):
     monkeypatch.setattr(triton_kernel.Kernel, "launch", broken)
     with pytest.raises(Unsupported, match=r"cannot be compiled .*no C compiler"):
         Fused(RULES["sgd"], [torch.ones(3)], {"lr": 0.1})
-    with pytest.warns(RuntimeWarning, match="sgd runs on the eager engine here: .*no C compiler"):
+    with pytest.warns(RuntimeWarning, match=r"sgd runs on the eager engine here: .*no C compiler"):
         engine = choose.engine_for(RULES["sgd"], [torch.ones(3)], {"lr": 0.1}, name="fused")
     assert isinstance(engine, Eager)
 

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from stepwell.engine.eager import Eager
+from stepwell.engine.fused import Fused
 from stepwell.engine.rows import Rows
 from stepwell.engine.state import Unsupported
 from stepwell.rules import Rule
@@ -39,8 +40,6 @@ def engine_for(
         if name == "rows":
             return Rows(*arguments)
         if name != "eager":
-            from stepwell.engine.fused import Fused  # llvmlite loads when used
-
             try:
                 return Fused(*arguments)
             except Unsupported as reason:

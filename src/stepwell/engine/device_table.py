@@ -23,7 +23,7 @@ from stepwell.engine.records import Records
 from stepwell.engine.state import Unsupported, state_name
 
 SMALLEST, LARGEST = 1 << 11, 1 << 14  # elements of a chunk
-INSTANCES = 1 << 11  # a GPU is busy with so many chunks: only above them are chunks made larger
+INSTANCES = 1 << 12  # a GPU is busy with so many chunks: only above them are chunks made larger
 ON_DEVICE = -1  # stands in the host's numbers (as a NaN) for those that are written on the device
 
 
@@ -83,7 +83,8 @@ class DeviceTable:
             for kernel in (self.kernel, self.squares_kernel):  # without a gradient they change nothing
                 self._launch(kernel, self.never, chunks=1)
         except Exception as error:  # whatever a compiler raises: no C compiler, an old GPU
-            raise Unsupported(f"its kernel cannot be compiled ({type(error).__name__}: {error})") from error
+            reason = f"{type(error).__name__}: {error}".partition("\n")[0]
+            raise Unsupported(f"its kernel cannot be compiled ({reason})") from error
 
     def squares(self, gradients: Sequence[Tensor | None]) -> Tensor | None:
         """Σ g², of each member where there are members; None without a gradient."""
@@ -118,7 +119,7 @@ class DeviceTable:
         on_device = self._fill(values)
         self.mirror.send()
         for column, value in on_device:
-            self.values[1][:, column].copy_(value.reshape(-1))
+            self.values[1][:, column].copy_(value.detach().reshape(-1))
         self.records.fetch()
         self._launch(self.kernel, self.never if skip is None else skip)
         self.records.put_back(gradients)
@@ -196,10 +197,11 @@ class DeviceTable:
     def _keep(self, gradients: Sequence[Tensor | None]) -> None:
         """Copies the new scalars of the state to their tensors, once no chunk reads the old ones."""
         if self.new.numel():
-            pairs = [
-                pair for own, g in zip(self.kept, gradients, strict=True) if g is not None for pair in own
-            ]
-            torch._foreach_copy_([a for a, _ in pairs], [b for _, b in pairs])  # pyright: ignore[reportPrivateImportUsage]
+            pairs = zip(self.kept, gradients, strict=True)
+            updated = [pair for own, g in pairs if g is not None for pair in own]
+            torch._foreach_copy_(  # pyright: ignore[reportPrivateImportUsage]
+                [own for own, _ in updated], [x for _, x in updated]
+            )
 
     def _total(self) -> Tensor:
         """The chunks' sums, added up by torch, in the same order at each step."""

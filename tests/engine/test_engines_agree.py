@@ -10,6 +10,7 @@ from stepwell.engine.eager import Eager
 from stepwell.engine.fused import Fused
 from stepwell.engine.program import Untraceable, trace
 from stepwell.engine.state import Unsupported
+from stepwell.engine.sums import add_up
 from stepwell.engine.text import Folded
 from stepwell.rules import RULES
 
@@ -45,6 +46,9 @@ def tensors(layout, dtype, seed):
         made = [torch.randn(0, 3), torch.randn(6)]
     elif layout == "many":
         made = [torch.randn(41, 421), torch.randn(16384), torch.randn(16385), torch.randn(1)]
+    elif layout == "mixed":  # all of them in one engine, for those that are slow to start
+        made = [torch.randn(7, 5).t(), torch.randn(9, 8)[:, ::2], torch.randn(1), torch.randn(0, 3)]
+        made += [torch.randn(4, 3, 2, 2).to(memory_format=torch.channels_last), torch.randn(3700)]
     else:
         made = [torch.randn(6, 4), torch.randn(5)]
     if dtype is torch.float64:
@@ -60,15 +64,14 @@ def run(make, rule, layout, dtype, folded=None, steps=STEPS, **options):
     engine = make(rule, weights, h, **options)
     for step in range(1, steps + 1):
         gradients: list[Tensor | None] = list(tensors(layout, dtype, step))
-        if layout == "none" and step % 3 == 1:
+        if layout in ("none", "mixed") and step % 3 == 1:
             gradients[1] = None
+        totals = {}
         if rule.sums is not None:
-            from stepwell.engine.sums import add_up
-
             f = folded or Folded()
-            h["sums"] = tuple(add_up(rule, weights, gradients, engine.state, engine.steps, h, f))
+            totals["sums"] = tuple(add_up(rule, weights, gradients, engine.state, engine.steps, h, f))
         engine.follow()
-        engine.step(gradients, {**h, "lr": h["lr"] * 0.97**step}, folded or Folded())
+        engine.step(gradients, {**h, **totals, "lr": h["lr"] * 0.97**step}, folded or Folded())
     found = {f"w{i}": w for i, w in enumerate(weights)}
     found |= {f"{name}{i}": x for i, state in enumerate(engine.state) for name, x in state.items()}
     return found, engine
@@ -131,6 +134,16 @@ def test_stochastic_rounding_gives_the_same_bits(kind, layout):
         different = (eager[name] != fused[name]).double().mean() if eager[name].numel() else 0
         # float32 differs in its last bit now and then (a fused multiply-add), and so does a rounding.
         assert different < 0.01, name
+
+
+@pytest.mark.parametrize("kind", DTYPES, ids=str)
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+def test_the_state_may_have_another_type(dtype, kind):
+    """Wider or narrower than the weights: each is computed in the widest and stored as it is."""
+    eager, _ = run(Eager, RULES["momentum"], "contiguous", dtype, kind=kind)
+    fused, _ = run(Fused, RULES["momentum"], "contiguous", dtype, kind=kind)
+    assert fused["momentum_buffer0"].dtype is kind
+    assert_agree(eager, fused, max(dtype, kind, key=TOLERANCE.__getitem__))
 
 
 @pytest.mark.parametrize("kind", [Eager, Fused])
@@ -201,6 +214,7 @@ def test_norms_are_torchs(dtype, layout):
         engine = kind(RULES["sgd"], weights, {"lr": 0.0})
         tolerance = 1e-12 if dtype is torch.float64 else 1e-5 if kind is Fused else 5e-3
         for found in (engine.norm(given), engine.step(given, {"lr": 0.0})):
+            assert found is not None
             torch.testing.assert_close(found.double(), expected, rtol=tolerance, atol=tolerance)
 
 

@@ -1,5 +1,7 @@
 """K models in one engine are K models in engines of their own."""
 
+from typing import Any
+
 import pytest
 import torch
 
@@ -23,7 +25,8 @@ def draw(seed, dtype):
 def own_values(rule):
     """Hyperparameters and foldings that differ between the members."""
     spread = torch.linspace(0.8, 1.0, K, dtype=torch.float64)
-    h = {name: value * spread for name, value in rule.defaults.items()}
+    # Counts (of iterations, or of steps between two refreshes) are whole and everybody's.
+    h = {n: v if isinstance(v, int) and v > 1 else v * spread for n, v in rule.defaults.items()}
     folded = {
         "scale": 2 * spread,
         "clip_value": 1.5 * spread,
@@ -36,7 +39,7 @@ def own_values(rule):
 
 
 def member(values, k):
-    return {name: float(v[k]) for name, v in values.items()}
+    return {name: float(v[k]) if isinstance(v, torch.Tensor) else v for name, v in values.items()}
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16], ids=str)
@@ -55,12 +58,13 @@ def test_stacked_equals_separate_engines(name, kind, dtype):
         return
     engines = [Eager(rule, own, member(h, k), average=True) for k, own in enumerate(apart)]
     for step in range(1, STEPS + 1):
-        gradients = draw(step, dtype)
+        gradients: list[Any] = list(draw(step, dtype))
         if step % 4 == 1:
             gradients[1] = None
         totals = []
         for k, single in enumerate(engines):
-            own, around = member(h, k), Folded(**member(folded, k))
+            own: dict[str, Any] = member(h, k)
+            around = Folded(**member(folded, k))
             mine = [None if g is None else g[k] for g in gradients]
             if rule.sums is not None:
                 totals.append(add_up(rule, single.parameters, mine, single.state, single.steps, own, around))

@@ -1,6 +1,7 @@
 """SWATS, against Algorithm 1 of Keskar & Socher 2017 on all parameters as one vector."""
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -48,7 +49,7 @@ def algorithm_1(steps, rate=rate, gap=(), threshold=THRESHOLD):
     return weights, switch
 
 
-def make(engine="auto", threshold=THRESHOLD):
+def make(engine: Any = "auto", threshold=THRESHOLD):
     return lambda p: AdamThenSGD(p, betas=BETAS, eps=EPS, threshold=threshold, engine=engine)
 
 
@@ -89,6 +90,7 @@ def test_the_rate_found_is_told_and_the_same_for_all():
         return kept["optimizer"]
 
     theirs, switch = algorithm_1(60)
+    assert switch
     by_optimizer(in_groups, steps=switch - 1)
     rates = [state["sgd_rate"].item() for state in kept["optimizer"].state.values()]
     assert rates == [0.0] * len(SHAPES)

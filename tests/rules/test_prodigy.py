@@ -1,6 +1,7 @@
 """Prodigy, against Algorithm 4 of Mishchenko & Defazio 2023 as its authors' code runs it."""
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -123,6 +124,7 @@ def test_what_one_d_cannot_be_is_refused():
     with pytest.raises(UserError, match=r"lr=0\.5 .* one d for all groups"):
         Prodigy([{"params": [a]}, {"params": [b], "lr": 0.5}])
     Prodigy([{"params": [a]}, {"params": [b], "lr": 0.0}])
-    for wrong in (0.5, math.nan, "2", True, None):
+    wrongs: list[Any] = [0.5, math.nan, "2", True, None]
+    for wrong in wrongs:
         with pytest.raises(UserError, match="growth_rate"):
             Prodigy([a], growth_rate=wrong)

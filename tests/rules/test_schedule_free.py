@@ -2,6 +2,7 @@
 
 import copy
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,13 +19,14 @@ def sequences(direction, r=0.0, power=2.0):
     """z, x and y all kept, as in the paper; direction: (y, g, t, η) → (d, γ)."""
 
     def begin():
-        z = x = weight_sum = None
-        largest, own = 0.0, direction()
+        z: Any = None
+        x: Any = None
+        weight_sum, largest, own = 0.0, 0.0, direction()
 
         def step(y, g, t, lr):
             nonlocal z, x, weight_sum, largest
             if z is None:
-                z, x, weight_sum = y, y, 0.0
+                z = x = y
             d, gamma = own(y, g, t, lr)
             z = z - gamma * d
             largest = max(largest, gamma)
@@ -133,7 +135,7 @@ def test_eval_shows_the_average_and_train_goes_back(case):
         assert torch.equal(p.detach(), held)
 
 
-def one(kind=ScheduleFreeAdamW, **options):
+def one(kind: Any = ScheduleFreeAdamW, **options):
     p = torch.tensor([1.0, -2.0], requires_grad=True)
     return p, kind([p], lr=0.1, **options)
 

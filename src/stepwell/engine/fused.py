@@ -1,8 +1,8 @@
-"""The fused engine: the whole update of all parameters as one pass over memory (CPU)."""
+"""The fused engine: the whole update of all parameters as one pass over memory, on a CPU or a GPU."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -13,18 +13,36 @@ from torch import Tensor
 from stepwell.engine.program import FOLDED, Untraceable, trace
 from stepwell.engine.state import Unsupported, check_shapes, new_state, state_name
 from stepwell.engine.sums import add_up
-from stepwell.engine.table import Table
 from stepwell.engine.text import Folded
 from stepwell.rules import Rule
 
 KINDS = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
 
 
+def _by_llvm() -> Any:
+    from stepwell.engine.table import Table  # llvmlite loads when used
+
+    return Table
+
+
+def _by_triton() -> Any:
+    try:
+        from stepwell.engine.device_table import DeviceTable
+    except ImportError as error:
+        raise Unsupported("Triton is not installed (pip install triton)") from error
+    return DeviceTable
+
+
+# What makes the pass over parameters on a device, by its type.
+TABLES: dict[str, Callable[[], Any]] = {"cpu": _by_llvm, "cuda": _by_triton}
+
+
 class Fused:
-    """Runs `rule` on a fixed list of CPU parameters, all with the same hyperparameters.
+    """Runs `rule` on a fixed list of parameters on one device, all with the same hyperparameters.
 
     As `Eager`, whose results it reproduces: `state`, `steps`, `norm`, `step`. Weights are float64,
-    float32, bfloat16 or float16, in any memory layout; what is not dense is copied to and fro.
+    float32, bfloat16 or float16, in any memory layout; what is not dense is copied to and fro. On a GPU
+    nothing waits for the device but `steps`, and that only where updates were skipped.
 
     average: keeps the average of the weights as state "ema". kind: the type of the state, default the
     weights' own. stochastic: bfloat16 results are rounded up or down by chance, seeded by the step.
@@ -50,8 +68,8 @@ class Fused:
             self.program = trace(rule, average)
         except Untraceable as error:
             raise Unsupported(str(error)) from error
-        _check_supported(self.parameters, members)
-        self.steps = [0] * len(self.parameters)
+        self._kind = _supported(self.parameters, members)
+        self._steps = [0] * len(self.parameters)  # updates begun
         self.state = [new_state(rule, p, h, average, kind, members) for p in self.parameters]
         self._build()
 
@@ -64,18 +82,28 @@ class Fused:
             )
             kinds.setdefault(tuple(types), []).append(i)
         own = (self.program, self.parameters, self.state)
-        self._tables = [Table(*own, n, types, self.members, self.stochastic) for types, n in kinds.items()]
+        self._tables = [
+            self._kind(*own, n, types, self.members, self.stochastic) for types, n in kinds.items()
+        ]
         self._seen = [p.detach() for p in self.parameters]  # held: no other storage gets these addresses
         self._places = list(map(Tensor.data_ptr, self.parameters))
+
+    @property
+    def steps(self) -> list[int]:
+        """The number of updates that each parameter has had."""
+        for table in self._tables:
+            table.settle(self._steps)
+        return self._steps
 
     def follow(self) -> None:
         """Takes the parameters where they lie now, and the state to their type."""
         if list(map(Tensor.data_ptr, self.parameters)) == self._places:
             return
         check_shapes(self.rule, self.parameters, self._seen)
-        _check_supported(self.parameters, self.members)
+        self._kind = _supported(self.parameters, self.members)
+        self._steps = self.steps
         for p, seen, state in zip(self.parameters, self._seen, self.state, strict=True):
-            if p.dtype != seen.dtype or p.stride() != seen.stride():
+            if (p.dtype, p.device, p.stride()) != (seen.dtype, seen.device, seen.stride()):
                 like = new_state(
                     self.rule, p, dict(self.rule.defaults), self.average, self.kind, self.members
                 )
@@ -98,29 +126,33 @@ class Fused:
         The norm is of the gradients as they are, before anything is folded in, a float64 tensor; None
         without a gradient, and 0 where `skip` is true: then nothing changes and no step is counted.
         """
-        if skip is not None and bool(skip):
-            return torch.zeros((), dtype=torch.float64)
         values = {**h, **{name: getattr(folded, name) for name in FOLDED}}
         values |= {f"sums.{i}": total for i, total in enumerate(values.pop("sums", ()))}
-        return _norm([t.update(self._of(t, gradients), self.steps, values) for t in self._tables])
+        return _norm([t.update(self._of(t, gradients), self._steps, values, skip) for t in self._tables])
 
     def sums(self, gradients: Sequence[Tensor | None], h: Mapping[str, Any], folded: Folded) -> list[Tensor]:
         """What the rule adds up over all parameters before the update, for these."""
         return add_up(self.rule, self.parameters, gradients, self.state, self.steps, h, folded)
 
-    def _of(self, table: Table, gradients: Sequence[Tensor | None]) -> Sequence[Tensor | None]:
+    def _of(self, table: Any, gradients: Sequence[Tensor | None]) -> Sequence[Tensor | None]:
         return gradients if len(self._tables) == 1 else [gradients[i] for i in table.numbers]
 
 
-def _norm(squares: Sequence[float | np.ndarray | None]) -> Tensor | None:
+def _norm(squares: Sequence[float | np.ndarray | Tensor | None]) -> Tensor | None:
     parts = [s for s in squares if s is not None]
-    return torch.as_tensor(np.sqrt(sum(parts)), dtype=torch.float64) if parts else None
+    if not parts:
+        return None
+    total = sum(parts)
+    return total.sqrt() if isinstance(total, Tensor) else torch.as_tensor(np.sqrt(total), dtype=torch.float64)
 
 
-def _check_supported(parameters: Sequence[Tensor], members: int | None) -> None:
+def _supported(parameters: Sequence[Tensor], members: int | None) -> Any:
+    """What makes the pass over these parameters; raises Unsupported where nothing does."""
     for p in parameters:
-        if p.device.type != "cpu":
+        if p.device.type not in TABLES:
             raise Unsupported(f"a parameter is on {p.device}")
+        if p.device != parameters[0].device:
+            raise Unsupported(f"parameters are on {parameters[0].device} and {p.device}")
         if p.layout is not torch.strided or type(p.data) is not Tensor:
             raise Unsupported("a parameter is no plain tensor")
         if p.dtype not in KINDS:
@@ -130,6 +162,7 @@ def _check_supported(parameters: Sequence[Tensor], members: int | None) -> None:
     spans = sorted((p.data_ptr(), p.data_ptr() + _extent(p)) for p in parameters if p.numel())
     if any(end > start for (_, end), (start, _) in pairwise(spans)):
         raise Unsupported("two parameters share memory")
+    return TABLES[parameters[0].device.type if parameters else "cpu"]()
 
 
 def _extent(p: Tensor) -> int:

@@ -24,6 +24,8 @@ CHUNK = 1 << 14  # elements that a thread takes at a time
 F64, F32, F16 = ir.DoubleType(), ir.FloatType(), ir.HalfType()
 I64, I32, I16, I1 = (ir.IntType(bits) for bits in (64, 32, 16, 1))
 POINTER, VOID = ir.PointerType(), ir.VoidType()
+WIDTHS = [F16, F32, F64]
+STORED = {torch.float64: F64, torch.float32: F32, torch.float16: F16}
 
 # The places of a job, eight bytes each.
 COUNTER, CHUNKS, CHUNK_TABLE, POINTERS, SCALARS, NEW_SCALARS, PARTIALS, SEEDS = range(8)
@@ -213,7 +215,9 @@ class _Printer:
             return x
         if x.type == I1:
             return b.uitofp(x, real)
-        return b.fptrunc(x, real) if x.type == F64 else b.fpext(x, real)
+        if {x.type, real} == {F64, F16}:  # by way of float32: processors have no other
+            x = self._to(b, x, F32)
+        return b.fptrunc(x, real) if WIDTHS.index(x.type) > WIDTHS.index(real) else b.fpext(x, real)
 
     # -- memory ---------------------------------------------------------------------------------------
 
@@ -223,17 +227,14 @@ class _Printer:
     def _load(self, b: ir.IRBuilder, base: Any, i: Any, kind: torch.dtype) -> Any:
         if kind is torch.bfloat16:  # the upper half of a float32
             bits = b.zext(b.load(self._at(b, base, I16, i), typ=I16), I32)
-            return b.bitcast(b.shl(bits, ir.Constant(I32, 16)), F32)
-        stored = {torch.float64: F64, torch.float32: F32, torch.float16: F16}[kind]
-        return self._to(b, b.load(self._at(b, base, stored, i), typ=stored), self.real)
+            return self._to(b, b.bitcast(b.shl(bits, ir.Constant(I32, 16)), F32), self.real)
+        return self._to(b, b.load(self._at(b, base, STORED[kind], i), typ=STORED[kind]), self.real)
 
     def _store(self, b: ir.IRBuilder, x: Any, base: Any, i: Any, kind: torch.dtype, noise: Any) -> None:
         if kind is torch.bfloat16:
-            b.store(self._bfloat16(b, x, noise), self._at(b, base, I16, i))
-        elif kind is torch.float16:
-            b.store(b.fptrunc(x, F16), self._at(b, base, F16, i))
+            b.store(self._bfloat16(b, self._to(b, x, F32), noise), self._at(b, base, I16, i))
         else:
-            b.store(x, self._at(b, base, self.real, i))
+            b.store(self._to(b, x, STORED[kind]), self._at(b, base, STORED[kind], i))
 
     def _bfloat16(self, b: ir.IRBuilder, x: Any, noise: Any) -> Any:
         """Rounds to the nearest (to even at a tie), or by 16 random bits; infinity and NaN stay."""

@@ -36,7 +36,9 @@ def new_state(
     state = {}
     for s in rule.state:
         if callable(s.start):
-            state[s.name] = s.start(p) if members is None else torch.stack([s.start(x) for x in p])
+            value = s.start(p) if members is None else torch.stack([s.start(x) for x in p])
+            own = kind is None or s.scalar or not value.is_floating_point()
+            state[s.name] = value if own else value.to(kind)
             continue
         value = torch.as_tensor(h[s.start] if isinstance(s.start, str) else s.start, dtype=torch.float64)
         value = value.to(p.device)

@@ -1,1 +1,17 @@
-"""Layers, models and losses."""
+"""Layers, models and losses; `init` holds the schemes of initialization."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from stepwell.nn import initialization as init
+
+__all__ = ["init"]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "init":  # fetched when asked for, since configs are read without torch
+        return import_module("stepwell.nn.initialization")
+    raise AttributeError(f"module 'stepwell.nn' has no attribute '{name}'")

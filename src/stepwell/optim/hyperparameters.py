@@ -53,9 +53,21 @@ RANGES: dict[str, tuple[Any, ...]] = {
     "clip_norm": (ABOVE_0, math.inf),
     "clip_value": (ABOVE_0, math.inf),
     "clip_adaptive": (ABOVE_0, math.inf),
+    "trust_coefficient": (0.0, math.inf),
+    "beta2_decay": (-math.inf, ABOVE_0),
+    "d": (1.0, math.inf),
+    "ns_coefficients": ANY,
+    "ns_steps": (0, 100),
+    "shampoo_beta": (-1.0, 1.0),
+    "precondition_frequency": (1, math.inf),
+    "max_precond_dim": (1, math.inf),
+    "damping": (0.0, math.inf),
+    "tolerance": (0.0, 1.0),
+    "small": (0.0, math.inf),
+    "length": (ABOVE_0, math.inf),
 }
 
-LENGTHS = {"betas": 2, "etas": 2, "step_sizes": 2}  # of those that are tuples
+LENGTHS = {"betas": 2, "etas": 2, "step_sizes": 2, "ns_coefficients": 3}  # of those that are tuples
 OPTIONAL = {  # None is off, or what the class says
     "ema",
     "clip_norm",
@@ -64,6 +76,7 @@ OPTIONAL = {  # None is off, or what the class says
     "alpha_warmup",
     "beta3",
     "beta3_warmup",
+    "tolerance",
 }
 
 # Those of torch's arguments that ask for what is not here: their plain value, and what to do without them.
@@ -132,7 +145,11 @@ def _check(name: str, value: Any, limits: tuple[Any, ...]) -> None:
     raise UserError(f"{name}={value!r} cannot be used: give {what} {bounds}")
 
 
-def _bound(low: float, high: float) -> str:
+def _bound(low: float, high: float, optional: bool = False) -> str:
+    if optional:
+        return "None or " + _bound(low, high)
+    if high == ABOVE_0:
+        return "of at most 0"
     if (low, high) == ANY:
         return "that is finite"
     above = next((f"above {n}" for n, least in ((0, ABOVE_0), (1, ABOVE_1)) if low == least), None)
@@ -140,7 +157,9 @@ def _bound(low: float, high: float) -> str:
     return text + (f" and below {high:g}" if high < math.inf else "")
 
 
-def _within(value: Any, low: float, high: float) -> bool:
+def _within(value: Any, low: float, high: float, optional: bool = False) -> bool:
+    if value is None:
+        return optional
     if type(value) is float:  # the common case, once an update
         return low <= value < high
     if isinstance(value, bool) or not isinstance(value, (int, float, Tensor)):

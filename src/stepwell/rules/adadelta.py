@@ -14,7 +14,7 @@ def adadelta(
     G and D are moving averages of the squared gradients and of the squared steps. Both ε stand inside
     their roots, and the one over D is what sets off the first step. The paper has no η (1 here).
 
-    Source: Zeiler 2012, Algorithm 1.
+    Source: Zeiler 2012, Algorithm 1; as `torch.optim.Adadelta`.
     """
     G = moment(G, g * g, rho)
     step = sqrt(D + eps) / sqrt(G + eps) * g

@@ -34,6 +34,8 @@ def adam_then_sgd(
     `sgd_rate` keeps Λ / η of the switch, 0 until then: a schedule's later η multiplies it. m's memory is v's,
     from this parameter's first step of SGD on, `in_sgd`.
 
+    torch.optim does not have it.
+
     Source: Keskar & Socher 2017, Algorithm 1, where Λ stays whatever η does and where Λ < 0, which would
     climb, is not excluded; `threshold` is its ε.
     """

@@ -8,7 +8,8 @@ import inspect
 from typing import Any
 
 from stepwell.errors import UserError
-from stepwell.rules import RULES, Rule
+from stepwell.rules.registry import RULES
+from stepwell.rules.rule import Rule
 
 
 def describe(name: str) -> str:
@@ -48,17 +49,21 @@ def facts_of(rule: Rule) -> dict[str, Any]:
     bytes: what an update of a float32 weight reads and writes: the weight, its gradient and the state;
     for a rule that needs whole tensors, at least that.
     """
-    formula, _, rest = inspect.cleandoc(rule.update.__doc__ or "").partition("\n\n")
+    formula, _, rest = inspect.cleandoc(rule.function.__doc__ or "").partition("\n\n")
     text, _, source = rest.partition("Source:")
-    module = inspect.getmodule(rule.update)
+    module = inspect.getmodule(rule.function)
+    # Rules that share a file share what stands at its top.
+    title, _, shared = inspect.cleandoc((module and module.__doc__) or "").partition("\n")
+    shared, _, source_of_all = shared.partition("Source:")
+    text = "\n\n".join(filter(None, (shared.strip(), text.strip())))
     kept = sum(not s.scalar for s in rule.state)
     return {
         "name": rule.name,
-        "title": inspect.cleandoc((module and module.__doc__) or "").partition("\n")[0],
+        "title": title,
         "formula": formula,
-        "text": text.strip(),
+        "text": text,
         "code": _body(rule),
-        "source": " ".join(source.split()),
+        "source": " ".join((source or source_of_all).split()),
         "defaults": dict(rule.defaults),
         "state": [{"name": s.name, "start": _start(s.start), "scalar": s.scalar} for s in rule.state],
         "bytes": 4 * (3 + 2 * kept),
@@ -69,7 +74,7 @@ def facts_of(rule: Rule) -> dict[str, Any]:
 def _body(rule: Rule) -> str:
     """The text of the rule's function below its docstring; empty where it has no file."""
     try:
-        lines, _ = inspect.getsourcelines(rule.update)
+        lines, _ = inspect.getsourcelines(rule.function)
     except OSError:
         return ""
     (function,) = ast.parse(inspect.cleandoc("\n".join(["", *map(str.rstrip, lines)]))).body

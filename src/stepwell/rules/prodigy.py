@@ -43,6 +43,8 @@ def prodigy(
     below. use_bias_correction (0 or 1) multiplies γ by √(1−β2ᵗ)/(1−β1ᵗ); safeguard_warmup (0 or 1) leaves
     η out of s. Before any gradient differs from 0 nothing moves.
 
+    torch.optim does not have it.
+
     Source: Mishchenko & Defazio 2023, Algorithm 4, as in the authors' `prodigyopt`, whose β3 is √β2.
     """
     progress, distance = sums

@@ -46,7 +46,9 @@ def with_momentum(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """v ← α v + (1−α) g²;  b ← ρ b + g / (√v + ε);  w ← w − η b
 
-    ρ is `momentum`. As torch.optim.RMSprop(momentum=ρ).
+    ρ is `momentum`.
+
+    Source: Tieleman & Hinton 2012, lecture 6e; as torch.optim.RMSprop(momentum=ρ).
     """
     v = moment(v, g * g, alpha)
     b = momentum * b + g / (sqrt(v) + eps)

@@ -6,6 +6,7 @@ Three sequences. z takes the steps, x is a weighted average of z, and gradients 
 
 γ is the rate of today and c = γmaxᵖ tʳ / Σ γmaxᵖ tʳ, with γmax the largest γ so far, p `weight_lr_power`
 and r `r`. The parameter holds y while it trains, and x = y + (1 − 1/β)(z − y) is what to evaluate and to use.
+torch.optim has none of the three.
 
 Source: Defazio et al. 2024, as in the authors' `schedulefree`.
 """

@@ -90,6 +90,7 @@ def test_rows_without_a_gradient_stay_bit_for_bit():
     assert torch.equal(table.weight[10:], before)
     assert not optimizer.state[table.weight]["exp_avg"][10:].any()
     assert optimizer.state[table.weight]["exp_avg"][:10].any()
+    assert type(optimizer.state[table.weight]["step"]) is int  # as torch's, which computes with it
 
 
 def test_a_gradient_that_becomes_sparse_goes_on_with_the_state():

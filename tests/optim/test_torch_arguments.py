@@ -187,7 +187,7 @@ CHANGES = [
     ("NAdam", {}, {"betas": (0.5, 0.9)}),
     ("Adamax", {}, {"betas": (0.5, 0.9)}),
     ("ASGD", {"t0": 5}, {"lr": 0.01}),
-    ("ASGD", {"t0": 5, "lambd": 0.1}, {"alpha": 0.5}),
+    ("ASGD", {"t0": 5, "lambd": 0.1}, {"alpha": 1.0}),
     ("ASGD", {}, {"t0": 25}),
     ("Rprop", {}, {"etas": (0.3, 1.1)}),
     ("Rprop", {}, {"step_sizes": (1e-4, 0.01)}),

@@ -75,8 +75,8 @@ def test_stacked_equals_separate_engines(name, kind, dtype):
         assert norm is not None and norm.shape == (K,)
     tolerance = {torch.float64: 1e-12, torch.float32: 2e-5, torch.bfloat16: 3e-2}[dtype]
     for k, single in enumerate(engines):
-        for i, own in enumerate(apart[k]):
-            pairs = [(stacked[i][k], own)]
+        for i, weight in enumerate(apart[k]):
+            pairs = [(stacked[i][k], weight)]
             pairs += [(engine.state[i][n][k], value) for n, value in single.state[i].items()]
             for one, two in pairs:
                 torch.testing.assert_close(one, two, rtol=tolerance, atol=tolerance)

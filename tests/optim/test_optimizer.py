@@ -2,6 +2,7 @@
 
 import copy
 import math
+import re
 
 import pytest
 import torch
@@ -225,3 +226,18 @@ def test_a_schedule_goes_on_after_torchs_state():
     again.load_state_dict(fresh.state_dict())
     train(net, again, 2, 3)
     assert again.hyperparameters()["lr"] == 0.1 / 3
+
+
+@pytest.mark.parametrize(
+    ("group", "sentence"),
+    [
+        ({"clip_nrom": 1.0}, "a parameter group of Adam has clip_nrom; did you mean clip_norm?"),
+        ({"engine": "eager"}, "engine is of the whole optimizer, not of a group: give it to the constructor"),
+    ],
+)
+def test_what_a_group_cannot_have_is_refused(group, sentence):
+    """A misspelt hyperparameter and what belongs to the whole optimizer; other keys are the user's own."""
+    p = torch.zeros(2, requires_grad=True)
+    with pytest.raises(UserError, match=re.escape(sentence)):
+        ours.Adam([{"params": [p], **group}])
+    ours.Adam([{"params": [p], "name": "head", "layer": 3}])

@@ -225,10 +225,13 @@ class _Block:
     ) -> Tensor:
         """Returns the new weights and stores the new state."""
         names = [s.name for s in self.engine.rule.state]
-        before = [_precise(state[name]) for name in names]
-        average = _precise(state[AVERAGE]) if self.engine.average else None
+        kind = _widest(w, self.engine.kind)
+        before = [
+            state[s.name] if s.scalar else _at_least(state[s.name], kind) for s in self.engine.rule.state
+        ]
+        average = state[AVERAGE].to(kind) if self.engine.average else None
         new_w, new, average = whole_update(
-            self.engine.rule, _precise(w), _precise(g), before, average, t, dict(h), folded
+            self.engine.rule, w.to(kind), g.to(kind), before, average, t, dict(h), folded
         )
         results = dict(zip(names, map(_tensor, new), strict=True))
         if average is not None:
@@ -250,9 +253,14 @@ def _tensor(x: Tensor | float) -> Tensor:
     return x if isinstance(x, Tensor) else torch.tensor(x, dtype=torch.float64)
 
 
-def _precise(x: Tensor) -> Tensor:
-    """Half precision is computed in float32 and rounded once, when it is stored."""
-    return x.float() if x.dtype in (torch.bfloat16, torch.float16) else x
+def _at_least(x: Tensor, kind: torch.dtype) -> Tensor:
+    return x.to(torch.promote_types(x.dtype, kind))
+
+
+def _widest(w: Tensor, kind: torch.dtype | None) -> torch.dtype:
+    """The type to compute in: float32 for half precision, which is rounded once, or the state's."""
+    least = torch.float32 if w.dtype in (torch.bfloat16, torch.float16) else w.dtype
+    return least if kind is None else torch.promote_types(least, kind)
 
 
 def _group(rule: Rule, parameters: Sequence[Tensor], apart: bool) -> list[list[int]]:

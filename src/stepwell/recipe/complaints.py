@@ -106,7 +106,9 @@ def _no_effect(section: str, key: str, kind: type[BaseModel], name: Any) -> str:
     if owners:
         chosen = f"{section}={name}"
         kinds = [_SOURCES[owner] for owner in owners] if section == "data" else owners
-        return f"{section}.{key} has no effect with {chosen}: it belongs to {', '.join(kinds)}; remove it"
+        kinds = list(dict.fromkeys(kinds))
+        shown = ", ".join(kinds) if len(kinds) < 6 else f"{', '.join(kinds[:4])} and {len(kinds) - 4} others"
+        return f"{section}.{key} has no effect with {chosen}: it belongs to {shown}; remove it"
     near = difflib.get_close_matches(key, list(kind.model_fields), 1)
     if near:
         return f"there is no key {section}.{key}; did you mean {section}.{near[0]}?"

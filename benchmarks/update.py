@@ -226,7 +226,7 @@ def rules(rounds: int, wanted: Callable[[str], bool]) -> dict[str, Any]:
             kind, arguments = TORCHS[name]
             forms = ["foreach", "loop"] + ["fused"] * (kind in FUSED and not arguments.get("centered"))
             for form in forms:
-                flags = {"foreach": form == "foreach"} | ({"fused": form == "fused"} if kind in FUSED else {})
+                flags: dict[str, Any] = {"foreach": form == "foreach"} | ({"fused": form == "fused"} if kind in FUSED else {})
                 contestants[form] = kind(parameters(shapes), lr=1e-4, **arguments, **flags).step  # type: ignore[call-arg]
         times = measure(contestants, rounds)
         own = {form: statistics.median(t) * 1e3 for form, t in times.items()}

@@ -1,6 +1,6 @@
 """The documentation runs: every command, every Python block, every link, and the tables made from the code.
 
-`python tests/test_docs.py --update` writes the recipe's table, and the numbers that commands print, anew.
+`python tests/test_docs.py --update` writes these tables, and the numbers that commands print, anew.
 
 How a page is run, block by block, in an empty folder with the repository's `examples/` in it:
 - ```sh and ```console: each line that begins with `stepwell` or `$ stepwell` is run in this process. The
@@ -13,6 +13,7 @@ How a page is run, block by block, in an empty folder with the repository's `exa
 from __future__ import annotations
 
 import contextlib
+import inspect
 import io
 import itertools
 import re
@@ -27,9 +28,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
+import torch
 
-from stepwell import cli
+from stepwell import cli, optim
+from stepwell.errors import UserError
+from stepwell.optim.optimizer import RuleOptimizer
 from stepwell.recipe import describe
+from stepwell.rules import RULES
+from stepwell.rules.describe import facts_of
 from stepwell.training import metrics
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -209,16 +215,84 @@ def key_table() -> str:
     return f"{BEGIN}\n{text}\n{END}"
 
 
-def with_table(text: str) -> str:
-    """The page with the table between its two marks made anew."""
-    head, _, rest = text.partition(BEGIN)
-    return head + key_table() + rest.partition(END)[2]
+CLASSES: dict[str, type] = {
+    name: kind
+    for name in sorted(optim.__all__, key=str.lower)
+    if isinstance(kind := getattr(optim, name), type) and issubclass(kind, torch.optim.Optimizer)
+}
+# The arguments that may choose another rule than a class's first.
+CHOICES = {
+    "momentum": 0.9,
+    "nesterov": True,
+    "centered": True,
+    "amsgrad": True,
+    "bias_correction": False,
+    "eps_inside": True,
+}
+CHOSEN = [dict(some) for n in range(4) for some in itertools.combinations(CHOICES.items(), n)]
 
 
-def test_recipe_page_lists_every_key():
-    """docs/recipe.md has the same keys, defaults, ranges and words as `stepwell recipe`."""
-    text = (ROOT / "docs" / "recipe.md").read_text(encoding="utf-8")
-    assert BEGIN in text and text == with_table(text), "run: python tests/test_docs.py --update"
+def optimizers() -> list[tuple[str, dict[str, Any], str]]:
+    """Every optimizer, and each of its rules: class, the fewest arguments that choose the rule, its name.
+
+    The name is "" where a class has no rule, and the class where a rule has none.
+    """
+    found = []
+    for name, kind in CLASSES.items():
+        if not issubclass(kind, RuleOptimizer):
+            found.append((name, {}, ""))
+            continue
+        for chosen in CHOSEN:
+            if chosen.keys() <= inspect.signature(kind).parameters.keys():
+                try:
+                    made = kind([torch.zeros(2, 2, requires_grad=True)], **chosen)
+                except UserError:  # they do not go together
+                    continue
+                rule = made.rule_of(made.param_groups[0]).name
+                if not chosen or rule not in {row[2] for row in found}:
+                    found.append((name, chosen, rule))
+    return found + [("", {}, rule) for rule in RULES.keys() - {row[2] for row in found}]
+
+
+def optimizer_table() -> str:
+    """The optimizers as Markdown: class, rule, formula, and whether torch has it."""
+    text = f"{BEGIN}\n\n| class in `sw.optim` | rule | formula | in torch |\n|---|---|---|---|\n"
+    for name, chosen, rule in optimizers():
+        arguments = ", ".join(f"{key}={value}" for key, value in chosen.items())
+        call = f"`{name}({arguments})`" if chosen else f"`{name}`"
+        # AdamW has Adam's rule, and says itself what it adds.
+        own = name == "AdamW" or not rule
+        formula = inspect.getdoc(CLASSES[name]) or "" if own else facts_of(RULES[rule])["formula"]
+        formula = " ".join(formula.partition("\n\n")[0].split())
+        # What three rules share stands at the top of their file, and on this page in their section.
+        formula = formula.replace("at the top of the file", "[below](#without-a-schedule)")
+        theirs = getattr(torch.optim, name or "-", None)
+        same = theirs is not None and chosen.keys() <= inspect.signature(theirs).parameters.keys()
+        call = call if name else f'`from_rule(sw.rules.RULES["{rule}"])`'
+        cells = [call, f"`{rule}`" if rule else "", formula, "yes" if same else ""]
+        text += f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |\n"
+    return f"{text}\n{END}"
+
+
+TABLES = {"recipe.md": key_table, "optimizers.md": optimizer_table}
+
+
+def with_table(page: Path) -> str:
+    """The page's text with the table between its two marks made anew."""
+    text = page.read_text(encoding="utf-8")
+    if page.name not in TABLES:
+        return text
+    head, begin, rest = text.partition(BEGIN)
+    assert begin, f"{page.name} has no place for its table"
+    return head + TABLES[page.name]() + rest.partition(END)[2]
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_a_table_is_that_of_the_code(name: str):
+    """docs/recipe.md has the keys, defaults, ranges and words of `stepwell recipe`; docs/optimizers.md
+    every optimizer and every rule, with its formula."""
+    page = ROOT / "docs" / name
+    assert page.read_text(encoding="utf-8") == with_table(page), "run: python tests/test_docs.py --update"
 
 
 @pytest.mark.parametrize("task", ["regression", "binary", "multi-class", "multi-label", "text"])
@@ -254,9 +328,8 @@ def renewed(said: list[str], printed: str) -> list[str]:
 
 
 def update(page: Path) -> None:
-    """Writes the page anew with today's table of keys and today's numbers in what commands print."""
-    text = page.read_text(encoding="utf-8")
-    text = with_table(text) if BEGIN in text else text
+    """Writes the page anew with today's table and today's numbers in what commands print."""
+    text = with_table(page)
     with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):
         Path("examples").symlink_to(ROOT / "examples")
         for _, (_, said), printed, _ in play(page):

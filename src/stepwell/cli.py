@@ -282,6 +282,33 @@ def _can_print(letter: str) -> bool:
     return True
 
 
+@app.command()
+def rules(
+    name: Annotated[
+        str | None, typer.Argument(metavar="[NAME]", help="Only this rule, in full.", show_default=False)
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """List the update rules, or show one: formula, code, state, defaults, source.
+
+    Examples: stepwell rules · stepwell rules adam
+    """
+    from stepwell.rules import RULES, describe
+    from stepwell.rules.describe import facts_of, rule_named
+
+    if name is not None:
+        _print_json(facts_of(rule_named(name))) if as_json else print(describe(name))
+        return
+    rows = [facts_of(rule) for rule in RULES.values()]
+    if as_json:
+        _print_json(rows)
+        return
+    width = max(len(row["name"]) for row in rows)
+    for row in rows:
+        print(f"{row['name']:{width}}  {row['formula'].splitlines()[0]}")
+    print(f"\n{len(rows)} rules; stepwell rules NAME shows one in full.")
+
+
 def main() -> None:
     """Runs the command line. Exit codes: 2 a mistake the user can mend, 3 diverged, 130 and 143 stopped."""
     command = typer.main.get_command(app)

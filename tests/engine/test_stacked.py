@@ -25,7 +25,8 @@ def draw(seed, dtype):
 def own_values(rule):
     """Hyperparameters and foldings that differ between the members."""
     spread = torch.linspace(0.8, 1.0, K, dtype=torch.float64)
-    h = {name: value * spread for name, value in rule.defaults.items()}
+    # Counts (of iterations, or of steps between two refreshes) are whole and everybody's.
+    h = {n: v if isinstance(v, int) and v > 1 else v * spread for n, v in rule.defaults.items()}
     folded = {
         "scale": 2 * spread,
         "clip_value": 1.5 * spread,
@@ -38,7 +39,7 @@ def own_values(rule):
 
 
 def member(values, k):
-    return {name: float(v[k]) for name, v in values.items()}
+    return {name: float(v[k]) if isinstance(v, torch.Tensor) else v for name, v in values.items()}
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16], ids=str)

@@ -176,7 +176,7 @@ class Unbatched(torch.autograd.Function):
     @staticmethod
     def backward(ctx, *grads):
         (x,) = ctx.saved_tensors
-        return grads[0] * 3 * x**2 * (float(grads[0].sum()) ** 0)  # reads the numbers
+        return grads[0] * 3 * x**2 * (grads[0].sum().item() ** 0)  # reads the numbers
 
 
 class Once(Unbatched):

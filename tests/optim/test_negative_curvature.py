@@ -47,18 +47,31 @@ def test_the_sign_is_downhill(side):
 
 
 def test_the_length_is_halved_until_the_loss_falls():
-    """x² − y² + 50 y⁴ from 0: α halves from 1 to ⅛, the first with f(α) ≤ −α²/10: α² ≤ 9/500."""
+    """x² − y² + 54.4 y⁴ from 0: α halves from 1 to ⅛, the first with f(α) ≤ −α²/10, 54.4 α² ≤ 0.9."""
     w, tried = parameter(0.0, 0.0), []
 
     def closure():
         tried.append(w.detach().clone())
-        return w[0] ** 2 - w[1] ** 2 + 50 * w[1] ** 4
+        return w[0] ** 2 - w[1] ** 2 + 54.4 * w[1] ** 4
 
     optimizer = NegativeCurvature([w])
     optimizer.step(closure)
     torch.testing.assert_close(w.detach().abs(), parameter(0.0, 0.125).detach())
     lengths = [float(t.norm()) for t in tried]
     assert lengths == pytest.approx([0, 1, 0.5, 0.25, 0.125], abs=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("slope", "fourth", "alpha"), [(0.0, 57, 1 / 8), (0.0, 59, 1 / 16), (0.5, 303, 1 / 16)]
+)
+def test_how_far_the_loss_must_fall(slope, fourth, alpha):
+    """x² − b y − y² + c y⁴ from 0 with length 2: f(α) ≤ −(b α + α²)/10 is c α⁴ ≤ 0.9 (b α + α²)."""
+    assert fourth * alpha**4 <= 0.9 * (slope * alpha + alpha**2)
+    assert fourth * (2 * alpha) ** 4 > 0.9 * (slope * 2 * alpha + (2 * alpha) ** 2)
+    w = parameter(0.0, 0.0)
+    optimizer = NegativeCurvature([w], small=1.0, length=2.0)
+    optimizer.step(lambda: w[0] ** 2 - slope * w[1] - w[1] ** 2 + fourth * w[1] ** 4)
+    torch.testing.assert_close(w.detach().abs(), parameter(0.0, alpha).detach())
 
 
 def test_minima_plateaus_and_flat_valleys_are_not_escaped():
@@ -116,6 +129,14 @@ def test_each_update_draws_its_own_start_and_a_seed_repeats_it():
         ends.setdefault(seed, set()).add(tuple(w.tolist()))
     assert all(len(found) == 1 for found in ends.values())
     assert len({w[0] > 0 for found in ends.values() for w in found}) == 2
+    w, signs = parameter(0.0, 0.0), set()
+    optimizer = NegativeCurvature([w])
+    for _ in range(8):  # from the same saddle, by the same optimizer
+        with torch.no_grad():
+            w.zero_()
+        optimizer.step(lambda: (1 - w[0] * w[1]) ** 2)
+        signs.add(float(w[0].detach()) > 0)
+    assert len(signs) == 2
 
 
 def test_values_that_cannot_be():

@@ -44,17 +44,18 @@ def test_one_step_solves_a_quadratic(condition, solver):
         assert optimizer.products == 20
 
 
-def test_it_follows_the_formula_with_rate_and_damping():
+@pytest.mark.parametrize("solver", ["direct", "cg"])
+def test_it_follows_the_formula_with_rate_and_damping(solver):
     """Six steps on Rosenbrock's function, with its Hessian by hand: w ← w − η (H + λI)⁻¹ g in NumPy."""
     a = np.array([-0.5, 0.4])
     w = parameter(*a)
-    optimizer = Newton([w], lr=0.7, damping=3.0, search=False)
+    optimizer = Newton([w], lr=0.7, damping=300.0, solver=solver, tolerance=1e-14, search=False)
     for _ in range(6):
         optimizer.step(lambda: (1 - w[0]) ** 2 + 100 * (w[1] - w[0] ** 2) ** 2)
         x, y = a
         g = np.array([-2 * (1 - x) - 400 * x * (y - x**2), 200 * (y - x**2)])
         H = np.array([[2 - 400 * (y - 3 * x**2), -400 * x], [-400 * x, 200.0]])
-        a = a - 0.7 * np.linalg.solve(H + 3.0 * np.eye(2), g)
+        a = a - 0.7 * np.linalg.solve(H + 300.0 * np.eye(2), g)
         np.testing.assert_allclose(w.detach().numpy(), a, rtol=1e-11)
 
 
@@ -97,15 +98,17 @@ def test_a_flat_direction_is_left_alone():
     torch.testing.assert_close(w.detach(), parameter(0.5, 0.5).detach(), rtol=0, atol=1e-14)
 
 
-def test_auto_is_direct_up_to_the_limit():
-    """2,000 parameters are solved by 2,000 products, 2,001 by conjugate gradients; direct refuses these."""
-    for n in (2000, 2001):
+def test_auto_is_direct_up_to_the_limit(monkeypatch):
+    """With a limit of 6, 6 parameters take 6 products, 7 conjugate gradients; direct refuses 7."""
+    monkeypatch.setattr("stepwell.optim.newton.LIMIT", 6)
+    monkeypatch.setattr("stepwell.optim.curvature.LIMIT", 6)
+    for n in (6, 7):
         w = torch.ones(n, dtype=torch.float64, requires_grad=True)
         optimizer = Newton([w])
         optimizer.step(lambda w=w: (w**2).sum())
-        assert optimizer.products == (2000 if n == 2000 else 1)
+        assert optimizer.products == (6 if n == 6 else 1)
         torch.testing.assert_close(w.detach(), torch.zeros(n, dtype=torch.float64), rtol=0, atol=1e-12)
-    with pytest.raises(UserError, match="2,001 parameters"):
+    with pytest.raises(UserError, match="7 parameters"):
         Newton([w], solver="direct").step(lambda: (w**2).sum())
 
 

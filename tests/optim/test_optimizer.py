@@ -5,24 +5,17 @@ import math
 
 import pytest
 import torch
+from optimizer_classes import LIKE_ADAM
 from torch import nn
 
 import stepwell.optim as ours
 from stepwell.engine.eager import pack
 from stepwell.errors import UserError
-from stepwell.optim.optimizer import RuleOptimizer
 
 pytestmark = pytest.mark.usefixtures("float64_scalars")
 
-# Every class that takes any parameters and dense gradients, and SGD with momentum.
-CLASSES = {
-    name: kind
-    for name in ours.__all__
-    if issubclass(kind := getattr(ours, name), RuleOptimizer) and all(rule.elementwise for rule in kind.rules)
-    if name != "SparseAdam"
-}
 MAKES = {
-    **CLASSES,
+    **LIKE_ADAM,
     "momentum": lambda p: ours.SGD(p, lr=0.1, momentum=0.9),
     "RMSprop both": lambda p: ours.RMSprop(p, momentum=0.9, centered=True),
     "ASGD averaging": lambda p: ours.ASGD(p, lr=0.1, t0=4),
@@ -57,7 +50,7 @@ def test_a_deep_copy_goes_on_identically_and_on_its_own(make, before):
     torch.testing.assert_close(train(net, optimizer, before, 10), expected, rtol=1e-12, atol=1e-13)
 
 
-@pytest.mark.parametrize("name", [name for name in CLASSES if hasattr(torch.optim, name)])
+@pytest.mark.parametrize("name", [name for name in LIKE_ADAM if hasattr(torch.optim, name)])
 def test_state_is_torchs_after_each_step(name):
     """state[p] is empty before the first step, then has torch's keys and values; step keeps counting."""
     a, b = problem(), problem()

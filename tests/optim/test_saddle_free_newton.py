@@ -101,6 +101,15 @@ def test_above_the_limit_it_takes_thirty_vectors():
     torch.testing.assert_close(w.detach(), 1 - d.sign() * (2 / 2.1), rtol=1e-10, atol=1e-12)
 
 
+def test_the_whole_matrix_up_to_the_limit(monkeypatch):
+    """With a limit of 6, 6 parameters cost 6 products; 7 of one curvature cost one."""
+    monkeypatch.setattr("stepwell.optim.saddle_free_newton.LIMIT", 6)
+    for n, products in ((6, 6), (7, 1)):
+        optimizer = SaddleFreeNewton([w := torch.ones(n, dtype=torch.float64, requires_grad=True)])
+        optimizer.step(lambda w=w: (w**2).sum())
+        assert optimizer.products == products
+
+
 def test_a_flat_direction_and_no_gradient():
     """Where |λᵢ| is 0 the step has no part, and at a critical point there is none."""
     for k in (None, 2):

@@ -191,6 +191,14 @@ def test_float32_and_bfloat16(make):
     torch.testing.assert_close(ends[2], ends[0], rtol=0.1, atol=0.05)
 
 
+def test_the_rate_is_not_rounded_to_the_weights_type():
+    """A bfloat16 weight of 0 moves to −η g rounded once; with η rounded first it would be another number."""
+    w, eta, g = torch.zeros(1, dtype=torch.bfloat16, requires_grad=True), 0.3, 7.0
+    assert (torch.tensor(eta).bfloat16().float() * g).bfloat16() != torch.tensor(eta * g).bfloat16()
+    ours.NegativeCurvature([w], lr=eta).step(lambda: (w.float() * g).sum())
+    assert torch.equal(w.detach(), torch.tensor([-eta * g]).bfloat16())
+
+
 @every
 def test_hooks_and_hyperparameters(make):
     """torch's step hooks run, the closure runs with gradients on, and today's values are told."""

@@ -6,26 +6,17 @@ import pickle
 
 import pytest
 import torch
+from optimizer_classes import LIKE_ADAM
 from torch import nn
 
 import stepwell.optim as ours
 from stepwell.engine.eager import pack
 from stepwell.errors import UserError
-from stepwell.optim.optimizer import RuleOptimizer
 
 pytestmark = pytest.mark.usefixtures("float64_scalars")
 
 
-def is_like_adam(kind):
-    """Whether a class takes parameters of any shape, dense gradients, and no closure."""
-    return (
-        issubclass(kind, RuleOptimizer)
-        and all(rule.elementwise for rule in kind.rules)
-        and kind is not getattr(ours, "SparseAdam", None)
-    )
-
-
-CLASSES = [name for name in ours.__all__ if hasattr(torch.optim, name) and is_like_adam(getattr(ours, name))]
+CLASSES = [name for name in LIKE_ADAM if hasattr(torch.optim, name)]
 REFUSED = {"differentiable"}
 BASES = {
     # SGD's dampening and nesterov act with momentum alone.

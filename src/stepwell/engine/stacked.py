@@ -43,6 +43,7 @@ class Stacked:
             self._program: Program | None = trace(rule, average)
         except Untraceable:
             self._program = None
+        self._mapped = True  # until a rule turns out to be one that torch.vmap cannot map
 
     def follow(self) -> None:
         """Takes the state to the parameters' type and device."""
@@ -71,7 +72,7 @@ class Stacked:
             if g is None:
                 continue
             self.steps[i] += 1
-            run = self._by_member if self._program is None else self._by_program
+            run = self._by_program if self._program is not None else self._whole
             for name, value in run(p.detach(), g, state, self.steps[i], h, folded).items():
                 (p if name == "w" else state[name]).copy_(value)
         return norm
@@ -113,10 +114,34 @@ class Stacked:
             results[own] = value.reshape(-1).expand(self.members) if scalar else value
         return results
 
-    def _by_member(
+    def _whole(
         self, w: Tensor, g: Tensor, state: dict[str, Tensor], t: int, h: Mapping[str, Any], folded: Folded
     ) -> dict[str, Tensor]:
-        """The rule's text on each member's whole tensors, mapped over the members by torch.vmap."""
+        """Each member's whole tensors: all at once, or one after the other where that cannot be."""
+        if self._mapped:
+            try:
+                return self._by_vmap(w, g, state, t, h, folded)
+            except RuntimeError:  # it compares a hyperparameter, or asks for its value
+                self._mapped = False
+        ends = []
+        for k in range(self.members):
+            own = {name: _member(v, k) for name, v in h.items()}
+            around = Folded(**{name: _member(getattr(folded, name), k) for name in FOLDED})
+            kept = [_precise(state[s.name][k]) for s in self.rule.state]
+            average = _precise(state[AVERAGE][k]) if self.average else None
+            new = whole_update(self.rule, _precise(w[k]), _precise(g[k]), kept, average, t, own, around)
+            ends.append(new)
+        results = {"w": torch.stack([new for new, _, _ in ends])}
+        for number, s in enumerate(self.rule.state):
+            results[s.name] = torch.stack([kept[number] for _, kept, _ in ends])
+        if self.average:
+            results[AVERAGE] = torch.stack([average for _, _, average in ends])
+        return results
+
+    def _by_vmap(
+        self, w: Tensor, g: Tensor, state: dict[str, Tensor], t: int, h: Mapping[str, Any], folded: Folded
+    ) -> dict[str, Tensor]:
+        """The rule's text mapped over the members by torch.vmap."""
         names = [s.name for s in self.rule.state]
         values = {**h, **{name: getattr(folded, name) for name in FOLDED}}
         each = {
@@ -138,6 +163,13 @@ class Stacked:
         mapped = torch.vmap(one, in_dims=(0, 0, 0, None if average is None else 0, 0))
         new, kept, mean = mapped(_precise(w), _precise(g), kept, average, each)
         return {"w": new, **dict(zip(names, kept, strict=True)), **({AVERAGE: mean[0]} if mean else {})}
+
+
+def _member(value: Any, k: int) -> Any:
+    """A hyperparameter's value for member k, as a number."""
+    if isinstance(value, tuple):
+        return tuple(_member(v, k) for v in value)
+    return value[k].item() if isinstance(value, Tensor) and value.dim() else value
 
 
 def _cast(x: Any, kind: torch.dtype) -> Any:

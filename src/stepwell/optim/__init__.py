@@ -23,6 +23,7 @@ from stepwell.optim.lion import Lion
 from stepwell.optim.lookahead import Lookahead
 from stepwell.optim.momentum_displacement import MomentumDisplacement
 from stepwell.optim.muon import Muon
+from stepwell.optim.muon_with_adamw import MuonWithAdamW
 from stepwell.optim.nadam import NAdam
 from stepwell.optim.negative_curvature import NegativeCurvature
 from stepwell.optim.nesterov_classic import NesterovClassic
@@ -66,6 +67,7 @@ __all__ = [
     "Lookahead",
     "MomentumDisplacement",
     "Muon",
+    "MuonWithAdamW",
     "NAdam",
     "NegativeCurvature",
     "NesterovClassic",

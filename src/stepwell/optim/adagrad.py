@@ -7,7 +7,8 @@ import torch
 
 from stepwell.optim.hyperparameters import number
 from stepwell.optim.optimizer import Extras, Number, RuleOptimizer
-from stepwell.rules.adagrad import ADAGRAD
+from stepwell.rules import Rule
+from stepwell.rules.adagrad import ADAGRAD, ADAGRAD_INSIDE
 
 
 class Adagrad(RuleOptimizer):
@@ -15,13 +16,13 @@ class Adagrad(RuleOptimizer):
 
     lr: η ≥ 0. lr_decay: κ ≥ 0, the 1/t decay of the rate. weight_decay: adds weight_decay · w to the
     gradient (coupled). initial_accumulator_value: what G starts at, ≥ 0. eps: ε ≥ 0, outside the root;
-    the rule `adagrad-inside` has it inside. maximize: climbs. foreach and fused choose torch's kernels
-    and have no effect here; differentiable is refused. As `torch.optim.Adagrad`, its arguments in its
-    order; besides them see `Extras`.
+    eps_inside=True, which torch has not, makes the denominator √(G + ε). maximize: climbs. foreach and
+    fused choose torch's kernels and have no effect here; differentiable is refused. As
+    `torch.optim.Adagrad`, its arguments in its order; besides them see `Extras`.
     """
 
-    rules = (ADAGRAD,)
-    lazy = (ADAGRAD,)
+    rules = (ADAGRAD, ADAGRAD_INSIDE)
+    lazy = (ADAGRAD, ADAGRAD_INSIDE)
 
     def __init__(
         self,
@@ -36,6 +37,7 @@ class Adagrad(RuleOptimizer):
         maximize: bool = False,
         differentiable: bool = False,
         fused: bool | None = None,
+        eps_inside: bool = False,
         **extras: Unpack[Extras],
     ) -> None:
         defaults = {
@@ -48,8 +50,12 @@ class Adagrad(RuleOptimizer):
             "maximize": maximize,
             "differentiable": differentiable,
             "fused": fused,
+            "eps_inside": eps_inside,
         }
         super().__init__(params, defaults, extras)
+
+    def rule_of(self, group: dict[str, Any]) -> Rule:
+        return ADAGRAD_INSIDE if group["eps_inside"] else ADAGRAD
 
     def state_dict(self) -> dict[str, Any]:
         """As torch's, whose class has state before the first update and cannot be loaded without it."""

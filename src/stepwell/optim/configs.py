@@ -1,62 +1,242 @@
-"""The recipe's `optimizer` section: one class a rule, and how each becomes an optimizer."""
+"""The recipe's `optimizer` section: one row a name, its keys taken from the class's own arguments."""
 
 from __future__ import annotations
 
+import inspect
+import math
 from collections.abc import Iterable
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, create_model
 
-from stepwell.optim import SGD, Adam, MomentumDisplacement
+from stepwell import optim
+from stepwell.errors import UserError
+from stepwell.optim.hyperparameters import ABOVE_0, ABOVE_1, RANGES
 from stepwell.optim.optimizer import RuleOptimizer
 
 
-class SgdConfig(BaseModel):
-    """Stochastic gradient descent."""
+@dataclass(frozen=True)
+class Choice:
+    """What a name in a recipe means.
 
-    model_config = ConfigDict(extra="forbid")
-    name: Literal["sgd"] = "sgd"
-    lr: float = Field(0.1, ge=0, allow_inf_nan=False, description="learning rate η, reached after warm-up")
+    kind: the optimizer class. fixed: arguments that the name stands for. defaults: where the recipe's
+    default is not the class's. own_decay: weight decay is part of the formula or decoupled, so that it is
+    a key of the section and the coupled `regularize.l2` has no place.
+    """
 
-
-class MomentumConfig(BaseModel):
-    """Momentum, in the velocity form or the displacement form."""
-
-    model_config = ConfigDict(extra="forbid")
-    name: Literal["momentum", "momentum-displacement"] = "momentum"
-    lr: float = Field(0.01, ge=0, allow_inf_nan=False, description="learning rate η, reached after warm-up")
-    momentum: float = Field(0.9, ge=0, lt=1, description="share of the last step that is kept, ρ")
-
-
-class AdamConfig(BaseModel):
-    """Adam."""
-
-    model_config = ConfigDict(extra="forbid")
-    name: Literal["adam"] = "adam"
-    lr: float = Field(1e-3, ge=0, allow_inf_nan=False, description="learning rate η, reached after warm-up")
-    beta1: float = Field(0.9, ge=0, lt=1, description="decay of the mean of gradients, β1")
-    beta2: float = Field(0.999, ge=0, lt=1, description="decay of the mean of squared gradients, β2")
-    eps: float = Field(1e-8, ge=0, allow_inf_nan=False, description="added to the root, ε")
+    kind: type
+    title: str
+    fixed: dict[str, Any] = field(default_factory=dict)
+    defaults: dict[str, float] = field(default_factory=dict)
+    own_decay: bool = False
 
 
-OptimizerConfig = SgdConfig | MomentumConfig | AdamConfig
+CHOICES: dict[str, Choice] = {
+    "sgd": Choice(
+        optim.SGD, "Stochastic gradient descent.", {"momentum": 0.0, "dampening": 0.0}, {"lr": 0.1}
+    ),
+    "momentum": Choice(optim.SGD, "Momentum, velocity form.", {}, {"lr": 0.01, "momentum": 0.9}),
+    "momentum-displacement": Choice(
+        optim.MomentumDisplacement, "Momentum, displacement form.", {}, {"lr": 0.01}
+    ),
+    "nesterov": Choice(
+        optim.SGD, "Nesterov's momentum.", {"nesterov": True, "dampening": 0.0}, {"lr": 0.01, "momentum": 0.9}
+    ),
+    "nesterov-classic": Choice(
+        optim.NesterovClassic, "Nesterov's momentum in the lectures' form.", {}, {"lr": 0.01}
+    ),
+    "adagrad": Choice(optim.Adagrad, "Adagrad, ε outside the root."),
+    "adagrad-inside": Choice(optim.Adagrad, "Adagrad, ε inside the root.", {"eps_inside": True}),
+    "rms": Choice(optim.RMS, "Root mean square of all gradients."),
+    "rmsprop": Choice(optim.RMSprop, "RMSprop."),
+    "adadelta": Choice(optim.Adadelta, "Adadelta."),
+    "adam": Choice(optim.Adam, "Adam."),
+    "adam-uncorrected": Choice(optim.Adam, "Adam without bias correction.", {"bias_correction": False}),
+    "adam-inside": Choice(optim.Adam, "Adam with ε inside the root.", {"eps_inside": True}),
+    "amsgrad": Choice(optim.Adam, "AMSGrad.", {"amsgrad": True}),
+    "adamw": Choice(optim.AdamW, "AdamW.", own_decay=True),
+    "radam": Choice(optim.RAdam, "RAdam."),
+    "nadam": Choice(optim.NAdam, "NAdam."),
+    "adamax": Choice(optim.Adamax, "Adamax."),
+    "adam-then-sgd": Choice(optim.AdamThenSGD, "Adam that becomes SGD (SWATS)."),
+    "asgd": Choice(optim.ASGD, "Averaged SGD."),
+    "rprop": Choice(optim.Rprop, "Rprop.", own_decay=True),
+    "lion": Choice(optim.Lion, "Lion.", own_decay=True),
+    "ademamix": Choice(optim.AdEMAMix, "AdEMAMix.", own_decay=True),
+    "adan": Choice(optim.Adan, "Adan.", own_decay=True),
+    "prodigy": Choice(optim.Prodigy, "Prodigy.", own_decay=True),
+    "schedule-free-sgd": Choice(optim.ScheduleFreeSGD, "Schedule-free SGD.", {}, {"lr": 0.1}, True),
+    "schedule-free-adamw": Choice(optim.ScheduleFreeAdamW, "Schedule-free AdamW.", own_decay=True),
+    "schedule-free-radam": Choice(optim.ScheduleFreeRAdam, "Schedule-free RAdam.", own_decay=True),
+    "lamb": Choice(optim.LAMB, "LAMB.", own_decay=True),
+    "lars": Choice(optim.LARS, "LARS.", own_decay=True),
+    "adafactor": Choice(optim.Adafactor, "Adafactor.", own_decay=True),
+    "muon": Choice(optim.MuonWithAdamW, "Muon, and AdamW for vectors.", {}, {}, True),
+    "shampoo": Choice(optim.Shampoo, "Shampoo."),
+    "soap": Choice(optim.SOAP, "SOAP.", own_decay=True),
+    "lbfgs": Choice(optim.LBFGS, "L-BFGS.", {"line_search_fn": "strong_wolfe"}),
+    "newton": Choice(optim.Newton, "Newton's method."),
+    "saddle-free-newton": Choice(optim.SaddleFreeNewton, "Saddle-free Newton."),
+    "negative-curvature": Choice(optim.NegativeCurvature, "Gradient descent, and out of saddles."),
+}
 
-OPTIMIZERS: dict[str, type[SgdConfig] | type[MomentumConfig] | type[AdamConfig]] = {
-    "sgd": SgdConfig,
-    "momentum": MomentumConfig,
-    "momentum-displacement": MomentumConfig,
-    "adam": AdamConfig,
+# Arguments that are no keys: they choose torch's kernels, climb, or are other names of a recipe.
+NO_KEYS = {
+    *("foreach", "fused", "capturable", "maximize", "differentiable", "decoupled_weight_decay", "seed"),
+    *("amsgrad", "nesterov", "bias_correction", "eps_inside", "line_search_fn", "decouple", "no_prox"),
+    *("precondition_1d", "adjust_lr_fn", "ns_coefficients", "growth_rate"),
+}
+
+EXTRAS = ("clip_norm", "clip_value", "clip_adaptive")  # keys of every optimizer that is made from a rule
+
+
+HELP = {
+    "lr": "learning rate η, reached after warm-up",
+    "momentum": "share of the last step that is kept, ρ",
+    "dampening": "share of each gradient that is left out of the velocity, τ",
+    "beta1": "decay of the mean of gradients, β1",
+    "beta2": "decay of the mean of squared gradients, β2",
+    "beta3": "decay of the third mean, β3 (default: what the rule says)",
+    "eps": "added to the denominator, ε",
+    "eps1": "added to squared gradients, ε1 (default: the type's precision)",
+    "eps2": "least size of a weight tensor that its rate is relative to, ε2",
+    "alpha": "weight of a slow mean, or decay of a moving mean, α",
+    "centered": "divide by the standard deviation instead of the root mean square",
+    "rho": "decay of the moving means, ρ",
+    "lr_decay": "η is divided by 1 + lr_decay · (t − 1)",
+    "initial_accumulator_value": "what the sum of squares starts at",
+    "lambd": "decay of the weights in ASGD, λ",
+    "t0": "update after which ASGD averages the weights",
+    "momentum_decay": "how fast NAdam's momentum grows to β1",
+    "eta_minus": "what a step shrinks by when its gradient turns, η⁻",
+    "eta_plus": "what a step grows by while its gradient does not turn, η⁺",
+    "size_min": "smallest step",
+    "size_max": "largest step",
+    "beta2_decay": "exponent of the share of the past, τ",
+    "d": "largest root mean square of an update",
+    "weight_decay": "weight decay as the rule has it, λ",
+    "alpha_warmup": "updates over which α rises (default: none)",
+    "beta3_warmup": "updates over which β3 rises (default: none)",
+    "threshold": "how near two estimates of SGD's rate must be for the switch",
+    "d0": "first estimate of the distance to the solution",
+    "d_coef": "factor of the estimated rate",
+    "use_bias_correction": "correct the means' bias",
+    "safeguard_warmup": "leave the rate out of the estimate, for long warm-ups",
+    "warmup_steps": "updates of a linear rise inside the rule",
+    "r": "power of t in the weights of the average",
+    "weight_lr_power": "power of the largest rate in the weights of the average",
+    "silent_sgd_phase": "make no step before the variance of the squares is known",
+    "trust_coefficient": "length of an update relative to its weights, κ",
+    "ns_steps": "iterations of Newton–Schulz",
+    "shampoo_beta": "decay of the products of gradients (default −1: β2)",
+    "precondition_frequency": "updates between two decompositions",
+    "max_precond_dim": "longest dimension that has a whole matrix",
+    "max_iter": "iterations of L-BFGS on a batch",
+    "max_eval": "most losses computed on a batch (default: 1.25 max_iter)",
+    "tolerance_grad": "end of the iterations: largest gradient",
+    "tolerance_change": "end of the iterations: change of loss or weights",
+    "history_size": "past steps that L-BFGS keeps",
+    "damping": "λ, added to the Hessian's diagonal",
+    "solver": "how the system is solved: direct up to 2,000 weights, cg by products, or auto",
+    "iterations": "most iterations of conjugate gradients",
+    "tolerance": "end of conjugate gradients: residual (default: Nocedal & Wright's)",
+    "search": "halve a step that does not lower the loss",
+    "k": "Lanczos vectors (default: all up to 2,000 weights)",
+    "small": "gradient norm below which a way out of a saddle is looked for",
+    "length": "length of the step out of a saddle",
+    "steps": "Lanczos steps for the smallest eigenvalue",
+    "clip_norm": "largest norm of the gradients (default: none)",
+    "clip_value": "largest size of a gradient's element (default: none)",
+    "clip_adaptive": "largest norm of a unit's gradient relative to its weights' (default: none)",
 }
 
 
+def _keys(choice: Choice) -> dict[str, tuple[Any, Any]]:
+    """The section's keys → (default, range), from the signature of the class."""
+    keys: dict[str, tuple[Any, Any]] = {}
+    spread = getattr(choice.kind, "spread", {})
+    ranges = {**RANGES, **getattr(choice.kind, "ranges", {})}
+    for name, parameter in inspect.signature(choice.kind).parameters.items():
+        value = choice.defaults.get(name, parameter.default)
+        skipped = name in NO_KEYS or name in choice.fixed or value is parameter.empty
+        if skipped or (name == "weight_decay" and not choice.own_decay):
+            continue
+        if isinstance(value, tuple):
+            bounds = ranges[name] if isinstance(ranges[name][0], tuple) else (ranges[name],) * len(value)
+            keys |= {part: pair for part, *pair in zip(spread[name], value, bounds, strict=True)}  # type: ignore[misc]
+        else:
+            keys[name] = (value, ranges.get(name))
+    if issubclass(choice.kind, RuleOptimizer):
+        keys |= {name: (None, ranges[name]) for name in EXTRAS}
+    return keys
+
+
+def _field(name: str, default: Any, bounds: Any) -> tuple[Any, Any]:
+    """A pydantic field of a key: type, bounds and one line of help."""
+    limits: dict[str, Any] = {}
+    if isinstance(default, str):
+        return Literal["auto", "direct", "cg"], Field(default, description=HELP[name])
+    if isinstance(default, bool):
+        return bool, Field(default, description=HELP[name])
+    if bounds is not None:
+        low, high = bounds[:2]
+        if low in (ABOVE_0, ABOVE_1):
+            limits["gt"] = 0 if low == ABOVE_0 else 1
+        elif low > -math.inf:
+            limits["ge"] = low
+        if high == ABOVE_0:
+            limits["le"] = 0
+        elif high < math.inf:
+            limits["lt"] = high
+    whole = isinstance(default, int) or name in ("max_eval", "k")
+    if not whole and not (isinstance(default, float) and math.isinf(default)):
+        limits["allow_inf_nan"] = False
+    kind: Any = int if whole else float
+    if whole and not limits:
+        limits["ge"] = 1
+    return (kind | None if default is None else kind), Field(default, description=HELP[name], **limits)
+
+
+def _config(name: str, choice: Choice) -> type[BaseModel]:
+    fields: dict[str, Any] = {"name": (Literal[name], name)}  # type: ignore[valid-type]
+    fields |= {key: _field(key, *about) for key, about in _keys(choice).items()}
+    config = ConfigDict(extra="forbid")
+    return create_model(f"{choice.kind.__name__}Config", __doc__=choice.title, __config__=config, **fields)
+
+
+OPTIMIZERS: dict[str, type[BaseModel]] = {name: _config(name, choice) for name, choice in CHOICES.items()}
+
+
 def build(
-    config: OptimizerConfig, params: Iterable[Any], l2: float = 0.0, decay: float = 0.0
-) -> RuleOptimizer:
-    """Makes the optimizer that a recipe names; `l2` is coupled, `decay` decoupled weight decay."""
-    if isinstance(config, AdamConfig):
-        betas = (config.beta1, config.beta2)
-        return Adam(params, config.lr, betas, config.eps, weight_decay=l2, decay=decay)
-    if isinstance(config, SgdConfig):
-        return SGD(params, config.lr, weight_decay=l2, decay=decay)
-    kind = SGD if config.name == "momentum" else MomentumDisplacement
-    return kind(params, config.lr, config.momentum, weight_decay=l2, decay=decay)
+    config: BaseModel, params: Iterable[Any], l2: float = 0.0, decay: float = 0.0, l1: float = 0.0
+) -> Any:
+    """Makes the optimizer that a recipe names.
+
+    l2 is coupled, decay decoupled weight decay, l1 the proximal step after the update. Raises UserError
+    where the rule has no place for one of them.
+    """
+    values: dict[str, Any] = config.model_dump()
+    name = values.pop("name")
+    choice = CHOICES[name]
+    for argument, parts in getattr(choice.kind, "spread", {}).items():
+        if parts[0] in values:
+            values[argument] = tuple(values.pop(part) for part in parts)
+    given = {"regularize.l2": l2, "regularize.decay": decay, "regularize.l1": l1}
+    if not issubclass(choice.kind, RuleOptimizer):
+        for key, value in given.items():
+            if value:
+                raise UserError(
+                    f"{key} has no effect with optimizer={name}, which minimizes the loss as it is"
+                )
+        return choice.kind(params, **choice.fixed, **values)
+    if choice.own_decay and l2:
+        raise UserError(
+            f"regularize.l2 has no effect with optimizer={name}, whose weight decay is its own: "
+            "use regularize.decay"
+        )
+    extras = {"decay": decay, "l1": l1} | ({} if choice.own_decay else {"weight_decay": l2})
+    # A class refuses what it cannot do, so what is off is not mentioned.
+    extras = {key: value for key, value in extras.items() if value}
+    kind: Any = choice.kind
+    return kind(params, **choice.fixed, **values, **extras)

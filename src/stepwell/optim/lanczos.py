@@ -40,7 +40,7 @@ def lanczos(product: Product, start: Tensor, steps: int) -> Iterator[Krylov]:
         r = H q_j;  α_j = q_jᵀ r;  r ← r − Qᵀ Q r (twice);  β_j = ‖r‖;  q_{j+1} = r / β_j
 
     Ends early when the space is invariant (β = 0 but for rounding).
-    Source: Parlett 1998, "The Symmetric Eigenvalue Problem", section 13.1 and 6.9 (twice is enough).
+    Source: Parlett 1998, "The Symmetric Eigenvalue Problem", sections 13.1 and 6.9 (twice is enough).
     Trap: without the full orthogonalization copies of converged eigenvalues appear; it takes m vectors.
     """
     n, steps = start.numel(), min(steps, start.numel())
@@ -84,7 +84,7 @@ def eigenpairs(
     end. steps: products at most. tolerance: stops when each bound is below tolerance · max |θ|; where
     `steps` do not suffice, `errors` says what was reached. seed: of the random start.
     Returns fewer pairs when the start's Krylov space has fewer dimensions.
-    Source: Lanczos 1950; Parlett 1998, theorem 13.2.1.
+    Source: Lanczos 1950; Parlett 1998, theorem 4.5.1 and section 13.2.
     Trap: the bound is to *an* eigenvalue. θ_min is never below the smallest, but a start that hardly
     contains its vector finds it late; of a multiple eigenvalue one vector is found.
     """

@@ -87,12 +87,12 @@ class SecondOrder(torch.optim.Optimizer):
     def rates(self, at: Curvature) -> Tensor:
         """η of each weight, (n,)."""
         rates = [
-            torch.full_like(p, number(group["lr"]))
+            torch.full((p.numel(),), number(group["lr"]), dtype=at.dtype, device=p.device)
             for group in self.param_groups
             for p in group["params"]
             if p.requires_grad
         ]
-        return at.flat(rates)
+        return torch.cat(rates)
 
     # -- groups and state -------------------------------------------------------------------------------
 

@@ -14,7 +14,15 @@ from pydantic import BaseModel, ValidationError
 from stepwell.data.sources import BUNDLED, source_of
 from stepwell.errors import UserError
 from stepwell.recipe import complaints
-from stepwell.recipe.schema import CHOICES, DEFAULT_NAMES, PLAIN, Recipe, choose, default_model
+from stepwell.recipe.schema import (
+    CHOICES,
+    DEFAULT_NAMES,
+    PLAIN,
+    Recipe,
+    choose,
+    default_model,
+    default_schedule,
+)
 
 SECTIONS = (*CHOICES, *PLAIN)
 
@@ -55,6 +63,8 @@ def read_recipe(path: str | Path | None = None, changes: Mapping[str, Any] | Non
                 )
             sections["loss"] = None
             continue
+        elif section == "schedule":
+            given.setdefault("name", default_schedule(tree.get("optimizer", {}).get("name")))
         given.setdefault("name", names.get(section))
         sections[section] = _check(section, given, where)
     for section in PLAIN:

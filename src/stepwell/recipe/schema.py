@@ -25,6 +25,9 @@ class RegularizeConfig(BaseModel):
     decay: float = Field(
         0.0, ge=0, allow_inf_nan=False, description="takes lr · decay · weight off the weight (decoupled)"
     )
+    l1: float = Field(
+        0.0, ge=0, allow_inf_nan=False, description="moves each weight lr · l1 towards 0, where it stays"
+    )
 
 
 class AugmentConfig(BaseModel):
@@ -120,6 +123,16 @@ CHOICES: dict[str, Mapping[str, type[BaseModel]]] = {
 }
 
 DEFAULT_NAMES = {"data": "digits", "optimizer": "adam", "schedule": "cosine"}
+
+
+# Optimizers that choose the length of their steps themselves, or stand for a schedule.
+OWN_STEPS = ("schedule-free", "lbfgs", "newton", "saddle-free-newton", "negative-curvature", "rprop")
+
+
+def default_schedule(optimizer: Any) -> str:
+    """The schedule with an optimizer, where the recipe names none."""
+    own = isinstance(optimizer, str) and optimizer.startswith(OWN_STEPS)
+    return "constant" if own else DEFAULT_NAMES["schedule"]
 
 
 def default_model(source: str) -> str:

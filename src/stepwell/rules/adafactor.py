@@ -73,5 +73,5 @@ def _whole(w: Tensor) -> Tensor:
 _STATE = (State("row_var", _rows), State("col_var", _columns), State("variance", _whole))
 _DEFAULTS = {"lr": 1e-2, "beta2_decay": -0.8, "eps2": 1e-3, "d": 1.0, "weight_decay": 0.0}
 
-ADAFACTOR = Rule("adafactor", adafactor_by_type, _STATE, _DEFAULTS, elementwise=False)
+ADAFACTOR = Rule("adafactor", adafactor_by_type, _STATE, _DEFAULTS, elementwise=False, text=adafactor)
 ADAFACTOR_EPS = Rule("adafactor-eps", adafactor, _STATE, {**_DEFAULTS, "eps1": 1e-7}, elementwise=False)

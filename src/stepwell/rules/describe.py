@@ -24,10 +24,11 @@ def describe(name: str) -> str:
     lines = [f"{facts['name']}: {facts['title']}", "", facts["formula"], ""]
     lines += [facts["text"], ""] if facts["text"] else []
     lines += ["as code:", *(f"    {line}" for line in facts["code"].splitlines()), ""]
+    traffic = f"memory     {facts['bytes']} bytes read and written per float32 weight and update"
     lines += [
         f"defaults   {', '.join(f'{key}={value:g}' for key, value in facts['defaults'].items())}",
         f"state      {', '.join(state) or 'none'}",
-        f"memory     {facts['bytes']} bytes read and written per float32 weight and update",
+        *([traffic] if facts["bytes"] else []),
         f"engines    {', '.join(facts['engines'])}",
         f"source     {facts['source']}",
     ]
@@ -47,11 +48,11 @@ def facts_of(rule: Rule) -> dict[str, Any]:
     """The same as values: name, title, formula, text, code, source, defaults, state, bytes, engines.
 
     bytes: what an update of a float32 weight reads and writes: the weight, its gradient and the state;
-    for a rule that needs whole tensors, at least that.
+    None for a rule that needs whole tensors.
     """
-    formula, _, rest = inspect.cleandoc(rule.update.__doc__ or "").partition("\n\n")
+    formula, _, rest = inspect.cleandoc(rule.function.__doc__ or "").partition("\n\n")
     text, _, source = rest.partition("Source:")
-    module = inspect.getmodule(rule.update)
+    module = inspect.getmodule(rule.function)
     # Rules that share a file share what stands at its top.
     title, _, shared = inspect.cleandoc((module and module.__doc__) or "").partition("\n")
     shared, _, source_of_all = shared.partition("Source:")
@@ -66,7 +67,7 @@ def facts_of(rule: Rule) -> dict[str, Any]:
         "source": " ".join((source or source_of_all).split()),
         "defaults": dict(rule.defaults),
         "state": [{"name": s.name, "start": _start(s.start), "scalar": s.scalar} for s in rule.state],
-        "bytes": 4 * (3 + 2 * kept),
+        "bytes": 4 * (3 + 2 * kept) if rule.elementwise else None,
         "engines": ["eager", "fused", "sharded", "stacked"] if rule.elementwise else ["eager", "stacked"],
     }
 
@@ -74,7 +75,7 @@ def facts_of(rule: Rule) -> dict[str, Any]:
 def _body(rule: Rule) -> str:
     """The text of the rule's function below its docstring; empty where it has no file."""
     try:
-        lines, _ = inspect.getsourcelines(rule.update)
+        lines, _ = inspect.getsourcelines(rule.function)
     except OSError:
         return ""
     (function,) = ast.parse(inspect.cleandoc("\n".join(["", *map(str.rstrip, lines)]))).body
@@ -84,5 +85,5 @@ def _body(rule: Rule) -> str:
 
 def _start(start: Any) -> str:
     if callable(start):
-        return (inspect.getdoc(start) or "the weight's own making").partition("\n")[0].rstrip(".")
+        return "what is made from the weight"
     return start if isinstance(start, str) else f"{start:g}"

@@ -24,6 +24,8 @@ def lamb(
     with m̂ = m / (1−β1ᵗ), v̂ = v / (1−β2ᵗ), norms of the whole tensor, and λ `weight_decay`, which is
     part of u. Where ‖w‖ or ‖u‖ is 0 the ratio is 1, so that a tensor that starts at 0 moves.
 
+    torch.optim does not have it.
+
     Source: You et al. 2020, Algorithm 2, with φ(x) = x.
     """
     m = moment(m, g, beta1)

@@ -23,6 +23,8 @@ def lars(
     The rate goes into the velocity, as in the displacement form of momentum. Where ‖w‖ or ‖g‖ is 0, r is
     1, so that a tensor that starts at 0 moves.
 
+    torch.optim does not have it.
+
     Source: You et al. 2017 (Large batch training of convolutional networks), Algorithm 1.
     """
     length = norm(g) + weight_decay * norm(w)

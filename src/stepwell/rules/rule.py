@@ -37,6 +37,7 @@ class Rule:
     sums: (w, g, *state, t, **hyperparameters) → 0-d tensors, for a rule that looks at all parameters
         at once. They are added up over the parameters of the optimizer before the update, which gets
         the totals as `sums`.
+    text: the function that reads as the formula, where `update` only calls it.
     """
 
     name: str
@@ -45,3 +46,9 @@ class Rule:
     defaults: Mapping[str, float] = field(default_factory=dict)
     elementwise: bool = True
     sums: Callable[..., tuple[Tensor, ...]] | None = None
+    text: Callable[..., tuple[Tensor, ...]] | None = None
+
+    @property
+    def function(self) -> Callable[..., tuple[Tensor, ...]]:
+        """The function whose docstring is the formula and whose body is the same as code."""
+        return self.text or getattr(self.update, "func", self.update)

@@ -32,7 +32,7 @@ def schedule_free_sgd(
     r: float,
     weight_lr_power: float,
 ) -> tuple[Tensor, Tensor, Value, Value]:
-    """d = g + λ y, γ = η min(t/T, 1); then z, x and y as at the top of the file, with β = `momentum`.
+    """d = g + λ y, γ = η min(t/T, 1); then z, x and y as in all three, with β = `momentum`.
 
     λ is `weight_decay`, T `warmup_steps`.
 
@@ -61,8 +61,8 @@ def schedule_free_adamw(
     r: float,
     weight_lr_power: float,
 ) -> tuple[Tensor, Tensor, Tensor, Value, Value]:
-    """v ← β2 v + (1−β2) g²;  d = g / (√v + ε) + λ y, γ = η √(1−β2ᵗ) min(t/T, 1); then z, x and y as at the
-    top of the file, with β = β1.
+    """v ← β2 v + (1−β2) g²;  d = g / (√v + ε) + λ y, γ = η √(1−β2ᵗ) min(t/T, 1); then z, x and y as in
+    all three, with β = β1.
 
     The correction of v is part of γ, and so of the weights of the average.
 

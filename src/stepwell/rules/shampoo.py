@@ -29,6 +29,8 @@ def shampoo(
     has the diagonal of its matrix alone. The roots come from an eigendecomposition in float64, made anew
     at step 1 and every `precondition_frequency` steps; so t is compared, and a GradScaler's is waited for.
 
+    torch.optim does not have it.
+
     Source: Gupta et al. 2018, Algorithm 2; the diagonal is that of their section 5.
     """
     sides, x = _sides(w, largest), g.reshape(g.shape or (1,))

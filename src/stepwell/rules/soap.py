@@ -41,6 +41,8 @@ def soap(
     brought nearer to the eigenvectors by one power iteration and QR; so t is compared, and a GradScaler's
     is waited for.
 
+    torch.optim does not have it.
+
     Source: Vyas et al. 2024, Algorithm 3, with the first step, the bias correction and the order of v's
     entries of the authors' implementation.
     """

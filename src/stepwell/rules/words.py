@@ -16,9 +16,11 @@ Value = Any  # a float, a Tensor, or a symbol
 
 def moment(average: Value, value: Value, beta: Value) -> Value:
     """Moves an exponential average: β a + (1 − β) x, as a + (1 − β)(x − a)."""
-    if isinstance(average, (int, float)) or getattr(average, "dtype", 0) != getattr(value, "dtype", 0):
-        return average + (1 - beta) * (value - average)  # lerp wants two tensors of one type
-    return torch.lerp(average, value, 1 - beta)
+    weight = 1 - beta
+    kinds = {getattr(x, "dtype", None) for x in (average, value, weight) if not isinstance(x, (int, float))}
+    if isinstance(average, (int, float)) or isinstance(value, (int, float)) or len(kinds) > 1:
+        return average + weight * (value - average)  # lerp wants tensors of one type
+    return torch.lerp(average, value, weight)
 
 
 def debias(average: Value, beta: Value, t: Value) -> Value:

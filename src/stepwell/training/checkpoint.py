@@ -41,15 +41,24 @@ def save(folder: Path, run: Run, good: Snapshot, extra: dict[str, Any], keep: in
     """
     tensors = dict(run.live)
     tensors |= {f"random.{name}": value for name, value in random_state(run.device).items()}
+    own, closure = run.closure_state()
+    tensors |= own
     if good.update != run.update:
         tensors |= {f"good.{name}": value for name, value in good.tensors.items()}
         tensors |= {f"good.random.{name}": value for name, value in good.random.items()}
+        tensors |= {f"good.{name}": value for name, value in good.closure[0].items()}
     if run.pending:
         tensors["pending"] = torch.stack([torch.stack(pair).double() for pair in run.pending])
     state = {
         "update": run.update,
         "steps": [engine.steps for engine in run.optimizer.engines()],
-        "good": {"update": good.update, "steps": good.steps, "scaler": good.scaler},
+        "good": {
+            "update": good.update,
+            "steps": good.steps,
+            "scaler": good.scaler,
+            "closure": good.closure[1],
+        },
+        "closure": closure,
         "rate_factor": run.rate_factor,
         "roll_backs": run.roll_backs,
         "rolled_back_to": run.rolled_back_to,
@@ -179,6 +188,7 @@ def _restore(
             value.copy_(tensors[name])
     for engine, steps in zip(run.optimizer.engines(), state["steps"], strict=True):
         engine.steps[:] = steps
+    run.load_closure_state(tensors, state["closure"])
     restore_random_state(_below("random.", tensors), run.device)
     run.update, run.rate_factor, run.roll_backs = state["update"], state["rate_factor"], state["roll_backs"]
     run.rolled_back_to = state["rolled_back_to"]
@@ -197,6 +207,7 @@ def _restore(
         good.random = _below("random.", kept)
         good.update, good.steps = state["good"]["update"], state["good"]["steps"]
         good.scaler = state["good"]["scaler"]
+        good.closure = kept, state["good"]["closure"]
     return Loaded(good, state, notes)
 
 

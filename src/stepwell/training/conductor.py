@@ -9,6 +9,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from stepwell.data.dataset import DataSet
 from stepwell.errors import Diverged
 from stepwell.progress import Progress
 from stepwell.training import checkpoint, evaluate, trackers
@@ -161,7 +162,7 @@ class Conductor:
             "split": "train",
             "loss": float(losses.double().mean()),
             "grad_norm": float(norms[-1]),
-            "hyperparameters": run.optimizer.hyperparameters(),
+            "hyperparameters": {k: _finite(v) for k, v in run.optimizer.hyperparameters().items()},
         }
         if self._before:
             row["layers"] = self._layers()
@@ -191,6 +192,16 @@ class Conductor:
         """Loss and metrics of the validation and the test part; the test part's are for the curve alone."""
         run, data = self.run, self.run.data
         began, self.evaluated_at = time.monotonic(), run.update
+        with run.evaluating():
+            self._evaluate(data)
+        # Evaluating is not training: its time must not lower the speed that is shown, and is to be at
+        # most a fifth of a budget in seconds.
+        took = time.monotonic() - began
+        self._clock += took
+        self._next_share = run.fraction + max(SHARE, 4 * took / (run.recipe.training.seconds or 1.0))
+
+    def _evaluate(self, data: DataSet) -> None:
+        run = self.run
         for split, part in (("validation", data.validation), ("test", data.test)):
             found = evaluate.quick(run.network, run.sample_loss, part, run.device)
             if found:
@@ -203,11 +214,6 @@ class Conductor:
                 if found["loss"] < run.best.get("loss", math.inf):
                     run.best = {"update": run.update, "loss": found["loss"]}
                     run.best_weights = {name: value.clone() for name, value in run.weights().items()}
-        # Evaluating is not training: its time must not lower the speed that is shown, and is to be at
-        # most a fifth of a budget in seconds.
-        took = time.monotonic() - began
-        self._clock += took
-        self._next_share = run.fraction + max(SHARE, 4 * took / (run.recipe.training.seconds or 1.0))
 
     def save(self) -> None:
         """Writes a checkpoint, unless this very update has one."""
@@ -268,7 +274,7 @@ def _norms(tensors: Sequence[Tensor]) -> list[Tensor]:
 
 
 def _finite(value: float) -> float | None:
-    """JSON has no infinity; fp16 has one in the gradients of an update that it skips."""
+    """JSON has no infinity; fp16 has one in the gradients of an update that it skips, a rule as a limit."""
     return value if math.isfinite(value) else None
 
 

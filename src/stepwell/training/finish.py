@@ -20,6 +20,7 @@ def finish(run: Run, folder: RunFolder, stop: StopRequest) -> dict[str, Any]:
     """Tests the delivered weights; result.json comes last, since it says that the run is whole."""
     recipe, data = run.recipe, run.data
     checkpoint.save_best(folder.checkpoints, run)
+    run.deliver()
     delivered = _choose_weights(run)
     stop.raise_if_asked(folder.path)
     digest = model_file.save(folder.model_file, run.network.state_dict(), data, recipe)

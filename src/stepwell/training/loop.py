@@ -61,14 +61,8 @@ def fit(run: Run, hooks: Hooks) -> None:
 
 def backward(run: Run) -> Tensor:
     """The gradients of the next update; returns its loss, a tensor on the device that nobody waits for."""
-    batches = run.batches.at(run.update)
-    samples = sum(len(y) for _, y in batches) if len(batches) > 1 else 0
     total = None
-    for x, y in batches:
-        with run.autocast():
-            loss = run.loss(run.network(x), run.network.encode(y))
-        if len(batches) > 1:
-            loss = loss * (len(y) / samples)  # the mean over all samples, also where the last batch is small
+    for loss in run.losses():
         (loss if run.scaler is None else run.scaler.scale(loss)).backward()
         total = loss.detach() if total is None else total + loss.detach()
     if run.scaler is not None:

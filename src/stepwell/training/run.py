@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -19,8 +20,11 @@ from stepwell.nn import losses, registry
 from stepwell.nn.configs import UserModel
 from stepwell.nn.network import Network
 from stepwell.optim import configs as optimizers
+from stepwell.optim.optimizer import RuleOptimizer
+from stepwell.optim.schedule_free import ScheduleFree
 from stepwell.recipe import Recipe, choose_device, updates_per_epoch
 from stepwell.schedules import configs as schedules
+from stepwell.training.closure_optimizer import ClosureOptimizer, flattened, restored
 
 
 class Run:
@@ -46,9 +50,15 @@ class Run:
             if isinstance(module, nn.RNNBase):
                 module.flatten_parameters()  # on a GPU cuDNN wants an order of its own, or copies every time
         regularize = recipe.regularize
-        self.optimizer = optimizers.build(
-            recipe.optimizer, self.parameters.values(), regularize.l2, regularize.decay
+        self.optimizer: Any = optimizers.build(
+            recipe.optimizer, self.parameters.values(), regularize.l2, regularize.decay, regularize.l1
         )
+        if not isinstance(self.optimizer, RuleOptimizer):
+            if recipe.training.precision == "fp16":
+                raise UserError(
+                    f"training.precision=fp16 does not go with optimizer={recipe.optimizer.name}: use bf16"
+                )
+            self.optimizer = ClosureOptimizer(self.optimizer, self._gradients, self.optimizer_loss)
         self.sample_loss = losses.build(recipe.loss, data.task)
         self.loss = losses.mean(self.sample_loss)
         self._prepare_batches()
@@ -144,6 +154,42 @@ class Run:
         self._autocast_dtype = kind
         self.scaler = torch.amp.GradScaler(self.device.type) if precision == "fp16" else None  # type: ignore[attr-defined]
 
+    def losses(self) -> Iterator[Tensor]:
+        """The losses of the next update's batches, whose sum is the mean over all their samples."""
+        batches = self.batches.at(self.update)
+        samples = sum(len(y) for _, y in batches) if len(batches) > 1 else 0
+        for x, y in batches:
+            with self.autocast():
+                loss = self.loss(self.network(x), self.network.encode(y))
+            # The share, also where the last batch is small.
+            yield loss * (len(y) / samples) if len(batches) > 1 else loss
+
+    def _gradients(self) -> Tensor:
+        total = self.optimizer_loss()
+        total.backward()
+        return total.detach()
+
+    def optimizer_loss(self) -> Tensor:
+        """The loss of the next update with its graph, for an optimizer that asks for it again."""
+        return torch.stack(list(self.losses())).sum()
+
+    @contextmanager
+    def evaluating(self) -> Iterator[None]:
+        """Inside, the weights are those to evaluate: a schedule-free optimizer trains at others."""
+        if not isinstance(self.optimizer, ScheduleFree):
+            yield
+            return
+        self.optimizer.eval()
+        try:
+            yield
+        finally:
+            self.optimizer.train()
+
+    def deliver(self) -> None:
+        """Leaves the weights that are to be evaluated, at the end of the run."""
+        if isinstance(self.optimizer, ScheduleFree):
+            self.optimizer.eval()
+
     def autocast(self) -> AbstractContextManager[Any]:
         """The arithmetic of forward and loss."""
         if self._autocast_dtype is None:
@@ -160,6 +206,17 @@ class Run:
                 for key, value in state.items():
                     live[f"optimizer.{number}.{names[i]}.{key}"] = value
         return live
+
+    def closure_state(self) -> tuple[dict[str, Tensor], Any]:
+        """The state of an optimizer that is none of a rule, as tensors by name and JSON."""
+        tensors: dict[str, Tensor] = {}
+        if not isinstance(self.optimizer, ClosureOptimizer):
+            return tensors, None
+        return tensors, flattened(self.optimizer.state_dict(), tensors, "closure")
+
+    def load_closure_state(self, tensors: dict[str, Tensor], about: Any) -> None:
+        if isinstance(self.optimizer, ClosureOptimizer) and about is not None:
+            self.optimizer.load_state_dict(restored(about, tensors))
 
     @property
     def epoch(self) -> float:

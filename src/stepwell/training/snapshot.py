@@ -21,6 +21,7 @@ class Snapshot:
     steps: list[list[int]]
     random: dict[str, Tensor]
     scaler: dict[str, Any] = field(default_factory=dict)
+    closure: tuple[dict[str, Tensor], Any] = ({}, None)  # see Run.closure_state
 
     @classmethod
     def of(cls, run: Run) -> Snapshot:
@@ -53,6 +54,7 @@ class Snapshot:
         run.skipped.zero_()
         for engine, steps in zip(run.optimizer.engines(), self.steps, strict=True):
             engine.steps[:] = steps
+        run.load_closure_state(*self.closure)
         restore_random_state(self.random, run.device)
         run.update = self.update
 
@@ -60,4 +62,6 @@ class Snapshot:
         self.update = run.update
         self.steps = [list(engine.steps) for engine in run.optimizer.engines()]
         self.random = random_state(run.device)
+        tensors, about = run.closure_state()
+        self.closure = {name: value.clone() for name, value in tensors.items()}, about
         self.scaler = run.scaler.state_dict() if run.scaler is not None else {}

@@ -12,6 +12,7 @@ from stepwell.engine.program import Untraceable, trace
 from stepwell.engine.state import Unsupported
 from stepwell.engine.sums import add_up
 from stepwell.engine.text import Folded
+from stepwell.errors import UserError
 from stepwell.rules import RULES
 
 STEPS = 25
@@ -226,6 +227,18 @@ def test_a_gradient_in_another_layout_or_type_is_taken_as_it_is():
         Fused(RULES["sgd"], [a], {"lr": 0.1}).step([odd], {"lr": 0.1})
         b -= 0.1 * odd.float()
         torch.testing.assert_close(a, b)
+
+
+def test_a_gradient_of_another_shape_is_refused():
+    """Also where only the parameter changed its shape, which autograd does not see."""
+    w = torch.ones(4, 4)
+    engine = Fused(RULES["sgd"], [w], {"lr": 0.1})
+    engine.step([torch.ones(4, 4)], {"lr": 0.1})
+    w.data = torch.ones(5)
+    engine.follow()
+    with pytest.raises(UserError, match="a gradient has shape"):
+        engine.step([torch.ones(4, 4)], {"lr": 0.1})
+    assert torch.equal(w, torch.ones(5))
 
 
 def test_what_has_no_kernel_is_said():

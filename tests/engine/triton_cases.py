@@ -19,7 +19,7 @@ from stepwell.engine.eager import Eager
 from stepwell.engine.fused import Fused
 from stepwell.engine.state import Unsupported
 from stepwell.engine.text import Folded
-from stepwell.rules import RULES, Rule
+from stepwell.rules import RULES, Rule, State
 
 LLVM = fused.TABLES["cpu"]
 fused.TABLES["cpu"] = fused.TABLES["cuda"]
@@ -102,11 +102,14 @@ def test_half_precision_rounds_once(dtype):
         torch.arange(1 << 15).to(torch.int16).view(dtype)[: 0x7C00 if dtype is torch.float16 else 0x7F80]
     )
     halfway = (numbers[:-1].double() + numbers[1:].double()) / 2
-    g = torch.cat([numbers.double(), halfway, halfway * (1 + 2.0**-20)]).float()
+    g = torch.cat([numbers.double(), halfway, halfway * (1 + 2.0**-20), torch.zeros(1)]).float()
+    g.view(torch.int32)[-1] = 0x7FFFFFFF  # a NaN that rounded up would be −0
     w = torch.zeros_like(g)
     triton = Fused(RULES["momentum"], [w], RULES["momentum"].defaults, kind=dtype)
     triton.step([g], RULES["momentum"].defaults)
-    assert torch.equal(triton.state[0]["momentum_buffer"].view(torch.int16), g.to(dtype).view(torch.int16))
+    found = triton.state[0]["momentum_buffer"]
+    assert found[-1].isnan()
+    assert torch.equal(found[:-1].view(torch.int16), g[:-1].to(dtype).view(torch.int16))
 
 
 @pytest.mark.parametrize("kind", [None, torch.float32], ids=str)
@@ -225,12 +228,13 @@ def test_an_optimizer_on_it_follows_and_is_saved():
 def test_odd_operations():
     """Powers of negative numbers and with exponents of any kind, tanh, exp, log, signs and comparisons."""
 
-    def text(w, g, *, t, lr, p):
+    def text(w, g, one, sign, *, t, lr, p):
         x = torch.where((g > 0) & (w < 1), g**p, torch.tanh(g)) + torch.exp(-abs(g)) + torch.log(abs(g) + 1)
         y = abs(g) ** 1.5 + abs(g) ** -0.5 + g**3 + torch.sign(g) + torch.maximum(g, w) * (g != w)
-        return (x + y * ((-p) ** 3.0 + (p + 1) ** -1.0 + (t - 2) ** p + torch.tanh(p)) * lr,)
+        w = x + y * ((-p) ** 3.0 + (p + 1) ** -1.0 + (t - 2) ** p + torch.tanh(p)) * lr
+        return w, p / t, g > 0  # for each element one number of all, and a truth value
 
-    rule = Rule("odd", text, defaults={"lr": 0.1, "p": 2.0})
+    rule = Rule("odd", text, (State("one"), State("sign")), {"lr": 0.1, "p": 2.0})
     for dtype, limit in ((torch.float64, 1e-12), (torch.float32, 1e-5)):
         ends = []
         for kind in (Eager, Fused):
@@ -242,7 +246,7 @@ def test_odd_operations():
             for p in (2.0, 3.0, 0.0):
                 given = torch.tensor(p, dtype=torch.float64) if kind is Eager else p
                 engine.step([g + 1e-4], {"lr": 0.1, "p": given})
-            ends.append(w)
+            ends.append(torch.stack([w, engine.state[0]["one"], engine.state[0]["sign"]]))
         assert ends[0].isfinite().all()
         torch.testing.assert_close(*ends, rtol=limit, atol=limit)
 

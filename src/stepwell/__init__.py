@@ -9,15 +9,26 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from stepwell import data, nn, optim, rules, schedules
+    from stepwell import curvature, data, nn, optim, rules, schedules
     from stepwell.errors import Diverged, UserError
     from stepwell.library import resume, train
 
 __version__ = "0.1.0"
 
-__all__ = ["Diverged", "UserError", "data", "nn", "optim", "resume", "rules", "schedules", "train"]
+__all__ = [
+    "Diverged",
+    "UserError",
+    "curvature",
+    "data",
+    "nn",
+    "optim",
+    "resume",
+    "rules",
+    "schedules",
+    "train",
+]
 
-_MODULES = {"data", "nn", "optim", "rules", "schedules"}
+_MODULES = {"curvature", "data", "nn", "optim", "rules", "schedules"}
 _NAMES = {
     "train": "stepwell.library",
     "resume": "stepwell.library",

@@ -101,7 +101,7 @@ def test_a_flat_direction_is_left_alone():
 def test_auto_is_direct_up_to_the_limit(monkeypatch):
     """With a limit of 6, 6 parameters take 6 products, 7 conjugate gradients; direct refuses 7."""
     monkeypatch.setattr("stepwell.optim.newton.LIMIT", 6)
-    monkeypatch.setattr("stepwell.optim.curvature.LIMIT", 6)
+    monkeypatch.setattr("stepwell.curvature.products.LIMIT", 6)
     for n in (6, 7):
         w = torch.ones(n, dtype=torch.float64, requires_grad=True)
         optimizer = Newton([w])

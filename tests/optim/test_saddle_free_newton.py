@@ -3,11 +3,12 @@
 import numpy as np
 import pytest
 import torch
-from test_curvature import problem
+from small_nets import problem
 from test_lanczos import symmetric
 from test_newton import parameter, quadratic
 
-from stepwell.optim import Curvature, Newton, SaddleFreeNewton
+from stepwell.curvature import Curvature
+from stepwell.optim import Newton, SaddleFreeNewton
 
 
 def test_it_follows_the_formula():

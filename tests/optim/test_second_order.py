@@ -5,7 +5,7 @@ import math
 
 import pytest
 import torch
-from test_curvature import problem
+from small_nets import problem
 from test_newton import parameter
 
 import stepwell.optim as ours

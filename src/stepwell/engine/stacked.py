@@ -19,9 +19,9 @@ from stepwell.rules import Rule
 class Stacked:
     """Runs `rule` on parameters of `members` models, one behind the other in the first dimension.
 
-    As `Fused(members=K)`, whose results it reproduces where there is no kernel: on a GPU, and for rules
-    that need whole tensors. Every hyperparameter and part of `Folded` is a number or a tensor of K values;
-    norms are tensors of K values.
+    As `Fused(members=K)`, whose results it reproduces where there is no kernel: for rules that need whole
+    tensors, and on other devices. Every hyperparameter and part of `Folded` is a number or a tensor of K
+    values; norms are tensors of K values.
     """
 
     def __init__(

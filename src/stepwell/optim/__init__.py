@@ -10,13 +10,10 @@ from stepwell.optim.adan import Adan
 from stepwell.optim.ademamix import AdEMAMix
 from stepwell.optim.asgd import ASGD
 from stepwell.optim.clipping import clip_adaptive_, clip_norm_, clip_value_
-from stepwell.optim.curvature import Curvature
-from stepwell.optim.from_rule import from_rule as from_rule
-from stepwell.optim.gauss_newton import GaussNewton
+from stepwell.optim.from_rule import from_rule
 from stepwell.optim.gradient_centralization import GradientCentralization, centralized
 from stepwell.optim.groups import decay_groups
 from stepwell.optim.lamb import LAMB
-from stepwell.optim.lanczos import Eigenpairs, eigenpairs
 from stepwell.optim.lars import LARS
 from stepwell.optim.lbfgs import LBFGS
 from stepwell.optim.lion import Lion
@@ -59,9 +56,6 @@ __all__ = [
     "AdamW",
     "Adamax",
     "Adan",
-    "Curvature",
-    "Eigenpairs",
-    "GaussNewton",
     "GradientCentralization",
     "Lion",
     "Lookahead",
@@ -87,5 +81,5 @@ __all__ = [
     "clip_norm_",
     "clip_value_",
     "decay_groups",
-    "eigenpairs",
+    "from_rule",
 ]

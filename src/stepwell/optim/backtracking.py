@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from stepwell.optim.curvature import Curvature, evaluate
+from stepwell.curvature.products import Curvature, evaluate
 
 HALVINGS = 30
 

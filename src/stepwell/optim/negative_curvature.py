@@ -8,9 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from stepwell.curvature.lanczos import eigenpairs
+from stepwell.curvature.products import Curvature
 from stepwell.optim.backtracking import halved
-from stepwell.optim.curvature import Curvature
-from stepwell.optim.lanczos import eigenpairs
 from stepwell.optim.optimizer import Number
 from stepwell.optim.second_order import Closure, SecondOrder, check_count
 

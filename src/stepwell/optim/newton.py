@@ -7,12 +7,12 @@ from typing import Any, Literal
 
 from torch import Tensor
 
+from stepwell.curvature.conjugate_gradients import newton_direction
+from stepwell.curvature.products import LIMIT, Curvature
+from stepwell.curvature.spectrum import through_spectrum
 from stepwell.errors import UserError
-from stepwell.optim.conjugate_gradients import newton_direction
-from stepwell.optim.curvature import LIMIT, Curvature
 from stepwell.optim.optimizer import Number
 from stepwell.optim.second_order import Closure, SecondOrder, check_count
-from stepwell.optim.spectrum import through_spectrum
 
 SOLVERS = ("auto", "direct", "cg")
 

@@ -7,11 +7,11 @@ from typing import Any
 
 from torch import Tensor
 
-from stepwell.optim.curvature import LIMIT, Curvature
-from stepwell.optim.lanczos import lanczos
+from stepwell.curvature.lanczos import lanczos
+from stepwell.curvature.products import LIMIT, Curvature
+from stepwell.curvature.spectrum import through_spectrum
 from stepwell.optim.optimizer import Number
 from stepwell.optim.second_order import Closure, SecondOrder, check_count
-from stepwell.optim.spectrum import through_spectrum
 
 
 class SaddleFreeNewton(SecondOrder):

@@ -9,9 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from stepwell.curvature.products import Curvature
 from stepwell.errors import UserError
 from stepwell.optim.backtracking import halved, move
-from stepwell.optim.curvature import Curvature
 from stepwell.optim.hyperparameters import check_group, number, take_schedules
 
 Closure = Callable[[], Any]

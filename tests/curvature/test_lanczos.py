@@ -2,11 +2,11 @@
 
 import pytest
 import torch
-from test_curvature import NETS, problem
+from small_nets import NETS, problem
 
+from stepwell.curvature import Curvature, eigenpairs
+from stepwell.curvature.lanczos import lanczos
 from stepwell.errors import UserError
-from stepwell.optim import Curvature, eigenpairs
-from stepwell.optim.lanczos import lanczos
 
 
 def symmetric(eigenvalues, seed=0):

@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from test_lanczos import symmetric
 
-from stepwell.optim.conjugate_gradients import newton_direction
+from stepwell.curvature.conjugate_gradients import newton_direction
 
 
 def by_the_book(B, g, tolerance, iterations):

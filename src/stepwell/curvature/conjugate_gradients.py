@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from stepwell.optim.lanczos import Product
+from stepwell.curvature.lanczos import Product
 
 
 def newton_direction(product: Product, g: Tensor, iterations: int, tolerance: float | None = None) -> Tensor:

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from stepwell.optim.curvature import Curvature, derivatives, gradients
+from stepwell.curvature.products import Curvature, derivatives, gradients
 
 
 class GaussNewton(Curvature):

@@ -2,7 +2,7 @@
 
 import numpy as np
 import torch
-from test_lanczos import symmetric
+from matrices import symmetric
 
 from stepwell.curvature.conjugate_gradients import newton_direction
 

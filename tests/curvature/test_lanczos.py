@@ -2,19 +2,12 @@
 
 import pytest
 import torch
+from matrices import symmetric
 from small_nets import NETS, problem
 
 from stepwell.curvature import Curvature, eigenpairs
 from stepwell.curvature.lanczos import lanczos
 from stepwell.errors import UserError
-
-
-def symmetric(eigenvalues, seed=0):
-    """A matrix with these eigenvalues and random eigenvectors."""
-    torch.manual_seed(seed)
-    values = torch.as_tensor(eigenvalues, dtype=torch.float64)
-    Q = torch.linalg.qr(torch.randn(len(values), len(values), dtype=torch.float64)).Q
-    return Q * values @ Q.T
 
 
 @pytest.mark.parametrize("name", NETS)

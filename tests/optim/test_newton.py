@@ -5,7 +5,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 import torch
-from test_lanczos import symmetric
+from matrices import symmetric
 
 from stepwell.errors import UserError
 from stepwell.optim import Newton

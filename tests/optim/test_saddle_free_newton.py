@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 import torch
+from matrices import symmetric
 from small_nets import problem
-from test_lanczos import symmetric
 from test_newton import parameter, quadratic
 
 from stepwell.curvature import Curvature

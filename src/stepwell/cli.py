@@ -472,7 +472,7 @@ def _print_keys(rows: list[dict[str, Any]]) -> None:
             default = f"default {row['default']}" if row["default"] else ""
             only = f"only with {', '.join(row['applies_to'])}" if row["applies_to"] else ""
             facts = "; ".join(filter(None, [row["range"], default, only]))
-            head = f"  {row['key'].partition('.')[2] or row['key']:<18}"
+            head = f"  {row['key'].partition('.')[2] or row['key']:<17} "
             print(textwrap.fill(facts, width, initial_indent=head, subsequent_indent=" " * 20))
             print(textwrap.fill(row["help"], width, initial_indent=" " * 22, subsequent_indent=" " * 22))
 

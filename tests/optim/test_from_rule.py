@@ -16,7 +16,7 @@ from stepwell.errors import UserError
 from stepwell.optim import Adam, from_rule
 from stepwell.rules import Rule, State
 from stepwell.rules.adam import ADAM
-from stepwell.rules.words import debias, moment, norm, select
+from stepwell.rules.words import debias, mean_square, moment, norm, select
 
 
 def sign_momentum(w, g, m, *, t, lr, beta):
@@ -26,7 +26,7 @@ def sign_momentum(w, g, m, *, t, lr, beta):
 
 
 def users_adam(w, g, m, v, *, t, lr=1e-3, beta1=0.9, beta2=0.999, eps=1e-8):
-    m, v = moment(m, g, beta1), moment(v, g * g, beta2)
+    m, v = moment(m, g, beta1), mean_square(v, g, beta2)
     return w - lr * debias(m, beta1, t) / (debias(v, beta2, t).sqrt() + eps), m, v
 
 

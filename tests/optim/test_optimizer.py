@@ -241,3 +241,111 @@ def test_what_a_group_cannot_have_is_refused(group, sentence):
     with pytest.raises(UserError, match=re.escape(sentence)):
         ours.Adam([{"params": [p], **group}])
     ours.Adam([{"params": [p], "name": "head", "layer": 3}])
+
+
+def clone_storage(state):
+    for value in state.values():
+        value.data = value.data.clone()
+
+
+MOVES = {
+    "shared memory": lambda state: [value.share_memory_() for value in state.values()],
+    "other storage": clone_storage,
+    "other tensors": lambda state: state.update({name: value.clone() for name, value in state.items()}),
+}
+
+
+@pytest.mark.parametrize("engine", ["fused", "eager"])
+@pytest.mark.parametrize("move", MOVES.values(), ids=MOVES)
+def test_state_moved_by_the_program_is_followed(move, engine):
+    """Its tensors moved, shared or replaced by copies between steps: torch's trajectory all the same."""
+    ends = []
+    for make in (lambda p: ours.Adam(p, lr=0.1, engine=engine), lambda p: torch.optim.Adam(p, lr=0.1)):
+        p = torch.linspace(-1, 1, 7, dtype=torch.float64).requires_grad_()
+        optimizer = make([p])
+        for step in range(6):
+            p.grad = (p * (step + 1)).detach().sin()
+            optimizer.step()
+            for state in optimizer.state.values():
+                move(state)
+        ends.append(p.detach())
+    torch.testing.assert_close(*ends, rtol=1e-12, atol=1e-13)
+
+
+@pytest.mark.parametrize("engine", ["fused", "eager"])
+def test_state_that_is_cleared_starts_again(engine):
+    """`state.clear()` forgets the momentum, as in torch."""
+    ends = []
+    for kind, extra in ((ours.SGD, {"engine": engine}), (torch.optim.SGD, {})):
+        p = torch.zeros(3, dtype=torch.float64, requires_grad=True)
+        optimizer = kind([p], lr=0.1, momentum=0.9, **extra)
+        for sign in (1.0, -1.0):
+            p.grad = sign * torch.ones_like(p)
+            optimizer.step()
+            optimizer.state.clear()
+        ends.append(p.detach().clone())
+    torch.testing.assert_close(*ends)
+
+
+@pytest.mark.parametrize("engine", ["fused", "eager"])
+def test_another_parameter_in_the_group_and_another_view_of_it(engine):
+    """A parameter replaced in its group, transposed in place, or cut down is what the next step moves."""
+    p = torch.ones(3, 3, requires_grad=True)
+    optimizer = ours.SGD([p], lr=1.0, engine=engine)
+    p.grad = torch.zeros(3, 3)
+    optimizer.step()
+    p.data = p.data.t()
+    p.grad = torch.arange(9.0).reshape(3, 3)
+    optimizer.step()
+    torch.testing.assert_close(p.detach(), 1 - torch.arange(9.0).reshape(3, 3))
+    whole = torch.zeros(100)
+    p.data = whole
+    p.grad = torch.zeros(100)
+    optimizer.step()
+    p.data = whole[:8]
+    p.grad = torch.ones(8)
+    optimizer.step()
+    assert whole[:8].eq(-1).all() and whole[8:].eq(0).all()
+    q = torch.zeros(2, requires_grad=True)
+    optimizer.param_groups[0]["params"][0] = q
+    q.grad = torch.ones(2)
+    optimizer.step()
+    assert q.detach().eq(-1).all()
+
+
+@pytest.mark.parametrize("engine", ["fused", "eager"])
+def test_gradients_whose_memory_is_not_what_they_say(engine):
+    """Negative-bit views and zero tensors without memory are read as their values."""
+    p = torch.ones(3, requires_grad=True)
+    optimizer = ours.SGD([p], lr=1.0, engine=engine)
+    p.grad = torch._neg_view(torch.ones(3))
+    optimizer.step()
+    assert p.detach().eq(2).all()
+    p.grad = torch._efficientzerotensor(3)
+    optimizer.step()
+    assert p.detach().eq(2).all()
+
+
+def test_a_large_gradient_does_no_lasting_harm():
+    """One gradient whose square float32 cannot hold, then ordinary ones: torch's numbers, and no NaN."""
+    ends = []
+    for make in (ours.Adam, torch.optim.Adam):
+        p = torch.ones(3, requires_grad=True)
+        optimizer = make([p], lr=0.1)
+        for g in (torch.tensor([1.0, 3e19, 1e20]), torch.ones(3), torch.ones(3)):
+            p.grad = g
+            optimizer.step()
+        ends.append(p.detach())
+    assert ends[0].isfinite().all()
+    torch.testing.assert_close(*ends)
+
+
+def test_a_step_inside_the_averages_is_refused():
+    """The weights would be lost at the end of the block."""
+    p = torch.ones(3, requires_grad=True)
+    optimizer = ours.SGD([p], lr=1.0, ema=0.9)
+    p.grad = torch.ones(3)
+    optimizer.step()
+    with optimizer.averaged(), pytest.raises(UserError, match="step after the block"):
+        optimizer.step()
+    optimizer.step()

@@ -10,6 +10,7 @@ from torch import Tensor
 from torch._utils import _flatten_dense_tensors
 
 from stepwell.engine import rounding
+from stepwell.engine.records import layout
 from stepwell.engine.state import AVERAGE, check_shapes, new_state
 from stepwell.engine.sums import add_up
 from stepwell.engine.text import Folded, whole_update
@@ -83,16 +84,20 @@ class Eager:
     def _look(self) -> None:
         """Notes where the parameters lie; held, so that no other storage can come by these addresses."""
         self._seen = [p.detach() for p in self.parameters]
-        self._places = list(map(Tensor.data_ptr, self.parameters))
+        self._layout = self._layouts()
+
+    def _layouts(self) -> tuple[Any, Any]:
+        """Where parameters and state lie, how large they are and in what order."""
+        return layout(self.parameters), layout([x for state in self.state for x in state.values()])
 
     def follow(self) -> None:
         """Takes the parameters where they lie now, and the state to their dtype and device."""
-        if list(map(Tensor.data_ptr, self.parameters)) == self._places:
+        if self._layouts() == self._layout:
             return
         check_shapes(self.rule, self.parameters, self._seen)
         if self._skipped is not None:
             self._steps, self._skipped = self.steps, None  # it lies on the old device
-        if all(map(_alike, self.parameters, self._seen)):
+        if all(map(_alike, self.parameters, self._seen)) and self._layouts()[1] == self._layout[1]:
             for block in self._blocks:
                 block.place()  # the state's tensors stay, since others may hold them
         else:
@@ -106,7 +111,7 @@ class Eager:
     def norm(self, gradients: Sequence[Tensor | None]) -> Tensor | None:
         """The Euclidean norm of the gradients, None without one."""
         there = [g for g in gradients if g is not None]
-        return total_norm(torch._foreach_norm(there)) if there else None  # pyright: ignore[reportPrivateImportUsage]
+        return total_norm(map(_norm, there)) if there else None
 
     @torch.no_grad()
     def step(
@@ -182,8 +187,6 @@ class _Block:
         times = {engine._steps[i] for i in self.members}
         if len(times) > 1 or len(own) < len(self.members):
             return self._one_by_one(gradients, h, folded, skip)
-        for i in self.members:
-            engine._steps[i] += 1
         t = self._time(times.pop() + 1)
         g = own[0] if self.alone else _flatten_dense_tensors(own)
         if self.weights is not None:
@@ -192,7 +195,9 @@ class _Block:
             w = torch.cat([p.reshape(-1) for p in self.parameters])
             parts = self._split(self._update(w, g, self.state, t, h, folded, skip))
             torch._foreach_copy_(self.parameters, parts)  # pyright: ignore[reportPrivateImportUsage]
-        return torch.linalg.vector_norm(g)
+        for i in self.members:  # once it is made
+            engine._steps[i] += 1
+        return _norm(g)
 
     def _time(self, begun: int) -> int | Tensor:
         """The number of an update: without those that were skipped, a number that only the device knows."""
@@ -207,10 +212,10 @@ class _Block:
             p, g = engine.parameters[i], gradients[i]
             if g is None:
                 continue
-            engine._steps[i] += 1
-            t = self._time(engine._steps[i])
+            t = self._time(engine._steps[i] + 1)
             p.copy_(self._update(p.detach(), g, engine.state[i], t, h, folded, skip))
-            norms.append(torch.linalg.vector_norm(g))
+            engine._steps[i] += 1
+            norms.append(_norm(g))
         return total_norm(norms)
 
     def _update(
@@ -253,6 +258,12 @@ def _tensor(x: Tensor | float) -> Tensor:
     return x if isinstance(x, Tensor) else torch.tensor(x, dtype=torch.float64)
 
 
+def _norm(g: Tensor) -> Tensor:
+    """In float32 for half precision, whose largest number many gradients together go beyond."""
+    half = g.dtype in (torch.bfloat16, torch.float16)
+    return torch.linalg.vector_norm(g, dtype=torch.float32 if half else None)
+
+
 def _at_least(x: Tensor, kind: torch.dtype) -> Tensor:
     return x.to(torch.promote_types(x.dtype, kind))
 
@@ -277,7 +288,7 @@ def _group(rule: Rule, parameters: Sequence[Tensor], apart: bool) -> list[list[i
 
 
 def _alike(a: Tensor, b: Tensor) -> bool:
-    return a.dtype == b.dtype and a.device == b.device and a.shape == b.shape
+    return (a.dtype, a.device, a.shape, a.stride()) == (b.dtype, b.device, b.shape, b.stride())
 
 
 def _packed(parameters: Sequence[Tensor]) -> Tensor | None:

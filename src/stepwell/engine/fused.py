@@ -11,9 +11,11 @@ import torch
 from torch import Tensor
 
 from stepwell.engine.program import FOLDED, Untraceable, trace
+from stepwell.engine.records import layout
 from stepwell.engine.state import Unsupported, check_shapes, new_state, state_name
 from stepwell.engine.sums import add_up
 from stepwell.engine.text import Folded
+from stepwell.errors import UserError
 from stepwell.rules import Rule
 
 KINDS = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
@@ -86,7 +88,8 @@ class Fused:
             self._kind(*own, n, types, self.members, self.stochastic) for types, n in kinds.items()
         ]
         self._seen = [p.detach() for p in self.parameters]  # held: no other storage gets these addresses
-        self._places = list(map(Tensor.data_ptr, self.parameters))
+        self._kept = [value for state in self.state for value in state.values()]
+        self._layout = layout(self.parameters), layout(self._kept)
 
     @property
     def steps(self) -> list[int]:
@@ -97,17 +100,24 @@ class Fused:
 
     def follow(self) -> None:
         """Takes the parameters where they lie now, and the state to their type."""
-        if list(map(Tensor.data_ptr, self.parameters)) == self._places:
+        if (layout(self.parameters), layout(self._kept)) == self._layout:
             return
         check_shapes(self.rule, self.parameters, self._seen)
         self._kind = _supported(self.parameters, self.members)
         self._steps = self.steps
-        for p, seen, state in zip(self.parameters, self._seen, self.state, strict=True):
-            if (p.dtype, p.device, p.stride()) != (seen.dtype, seen.device, seen.stride()):
-                like = new_state(
-                    self.rule, p, dict(self.rule.defaults), self.average, self.kind, self.members
-                )
-                state.update({name: like[name].copy_(value) for name, value in state.items()})
+        for i, (p, state) in enumerate(zip(self.parameters, self.state, strict=True)):
+            like = new_state(self.rule, p, dict(self.rule.defaults), self.average, self.kind, self.members)
+            for name, value in state.items():
+                if value.shape != like[name].shape:
+                    raise UserError(
+                        f"state {name} of parameter {i} has shape {tuple(value.shape)}, which does not fit it"
+                    )
+                if (value.dtype, value.device, value.stride()) != (
+                    like[name].dtype,
+                    like[name].device,
+                    like[name].stride(),
+                ):
+                    state[name] = like[name].copy_(value)
         self._build()
 
     def norm(self, gradients: Sequence[Tensor | None]) -> Tensor | None:

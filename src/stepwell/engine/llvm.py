@@ -121,7 +121,8 @@ class _Printer:
                 inner[place] = self._operation(b, operation, inner, self.real, scalars)
             if operation.value == "g":
                 add, multiply = cast(Any, b.fadd), cast(Any, b.fmul)
-                total_now = add(total, multiply(inner[place], inner[place], flags=CONTRACT), flags=ADD_UP)
+                g = inner[place]
+                total_now = add(total, multiply(g, g, flags=CONTRACT), flags=ADD_UP)
         for salt, (name, place) in enumerate(self.program.results.items()):
             if name in where:
                 noise = self._noise(b, b.add(first, i), seed, salt) if self.stochastic else None
@@ -174,7 +175,8 @@ class _Printer:
             return make(*x, flags=CONTRACT)
         if op.name == "div":
             divide: Any = b.fdiv
-            return divide(*x, flags=() if op.uniform else DIVISION)
+            by_uniform = not op.uniform and self.program.operations[op.inputs[1]].uniform
+            return divide(*x, flags=DIVISION if by_uniform else ())
         if op.name == "neg":
             return b.fneg(x[0])
         if op.name in ("max", "min"):  # NaN if either is

@@ -30,7 +30,7 @@ class Records:
         }
         self.weights = [self.copies.get(k, p) for k, p in enumerate(self.parameters)]
         self.plain, self.type = all(w.is_contiguous() for w in self.weights), self.weights[0].dtype
-        self.seen = False  # whether the gradients' shapes were looked at
+        self.numels = [w.numel() for w in self.weights]
         self.each = members or 1  # records a parameter
         self.count = len(self.numbers) * self.each
         self.sizes = np.array([w.numel() // self.each for w in self.weights])
@@ -52,11 +52,16 @@ class Records:
     def laid_out(self, gradients: Sequence[Tensor | None]) -> list[Tensor]:
         """The gradients that are there, in their weights' type and memory layout."""
         held = [g for g in gradients if g is not None]
-        as_weights = self.seen and self.plain and all(map(Tensor.is_contiguous, held))
-        if not (as_weights and {g.dtype for g in held} <= {self.type}):
+        sizes = self.numels
+        if len(held) < len(gradients):
+            sizes = [size for size, g in zip(sizes, gradients, strict=True) if g is not None]
+        # Looked at each time: a kernel given another size or type would read what is not there.
+        as_weights = self.plain and all(map(Tensor.is_contiguous, held))
+        fitting = list(map(Tensor.numel, held)) == sizes and {g.dtype for g in held} <= {self.type}
+        plain = all(map(Tensor.data_ptr, held)) and not any(map(Tensor.is_neg, held))  # memory as it reads
+        if not (as_weights and fitting and plain):
             weights = [w for w, g in zip(self.weights, gradients, strict=True) if g is not None]
             held = [_laid_out(g, w) for g, w in zip(held, weights, strict=True)]
-            self.seen = True
         return held
 
     def addresses(self, tensors: Sequence[Tensor], sizes: np.ndarray | None = None) -> Any:
@@ -82,6 +87,15 @@ class Records:
                 self.parameters[k].copy_(copy)
 
 
+def layout(tensors: Sequence[Tensor]) -> tuple[list[Any], ...]:
+    """What must not change under a kernel: where tensors lie, how large they are and in what order."""
+    return (
+        list(map(Tensor.data_ptr, tensors)),
+        list(map(Tensor.numel, tensors)),
+        [x.dtype if x.is_contiguous() else (x.dtype, x.shape, x.stride()) for x in tensors],
+    )
+
+
 def dense(shape: Sequence[int], strides: Sequence[int]) -> bool:
     """Whether the elements fill their memory without gaps or overlaps, in whatever order."""
     expected = 1
@@ -96,6 +110,7 @@ def _laid_out(g: Tensor, w: Tensor) -> Tensor:
     """The gradient in the weight's type and memory layout; itself if it is so already."""
     if g.shape != w.shape:
         raise UserError(f"a gradient has shape {tuple(g.shape)} and its parameter {tuple(w.shape)}")
-    if g.dtype == w.dtype and (g.stride() == w.stride() or (g.is_contiguous() and w.is_contiguous())):
+    alike = g.stride() == w.stride() or (g.is_contiguous() and w.is_contiguous())
+    if g.dtype == w.dtype and alike and g.data_ptr() and not g.is_neg():
         return g
     return torch.empty_like(w).copy_(g)

@@ -83,14 +83,17 @@ class CheckedOptimizer(torch.optim.Optimizer):
 
     def follow_schedules(self) -> None:
         """Puts the scheduled values of this update into the groups."""
+        if not any(self._schedules):
+            return
+        values: list[dict[str, Any]] = []
         for group, schedules in zip(self.param_groups, self._schedules, strict=True):
-            for name, schedule in schedules.items():
-                made = group["updates"]
-                if isinstance(schedule, tuple):
-                    group[name] = tuple(s(made) if callable(s) else s for s in schedule)
-                else:
-                    group[name] = schedule(made)
-            if schedules:
+            made = group.get("updates", 0)
+            values.append({name: _today(schedule, made) for name, schedule in schedules.items()})
+        for own in values:  # all are right, or none is taken
+            check_group(own, self.ranges)
+        for group, own in zip(self.param_groups, values, strict=True):
+            if own:
+                group.update(own)
                 group["updates"] += 1
 
     def check_changes(self) -> None:
@@ -102,7 +105,8 @@ class CheckedOptimizer(torch.optim.Optimizer):
                 if name != "params" and right.get(name, right) is not value:
                     check_group({name: value}, self.ranges)
                     changed = True
-                    if type(value) is not list:  # a list can be changed in place, and is checked each time
+                    # A list or tensor can be changed in place, and is checked each time.
+                    if not isinstance(value, (list, Tensor)):
                         right[name] = value
             if changed:
                 self.check_together(group)
@@ -121,3 +125,10 @@ class CheckedOptimizer(torch.optim.Optimizer):
 
 class _ComplexError(UserError, RuntimeError):
     """torch raises a RuntimeError here, or a ValueError."""
+
+
+def _today(schedule: Any, made: int) -> Any:
+    """The value after so many updates; of a tuple, with what is a schedule in it replaced."""
+    if isinstance(schedule, tuple):
+        return tuple(s(made) if callable(s) else s for s in schedule)
+    return schedule(made)

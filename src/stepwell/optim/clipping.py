@@ -75,8 +75,8 @@ def unit_norms(x: Tensor) -> Tensor:
     """Norms of a weight's units: of each row of a matrix or filter of a convolution (first dimension kept,
     the others 1 long), of the whole for a vector or scalar."""
     if x.dim() < 2:
-        return torch.linalg.vector_norm(x)
-    return torch.linalg.vector_norm(x, dim=tuple(range(1, x.dim())), keepdim=True)
+        return torch.linalg.vector_norm(x, dtype=_wide(x))
+    return torch.linalg.vector_norm(x, dim=tuple(range(1, x.dim())), keepdim=True, dtype=_wide(x))
 
 
 def clipped_by_unit(
@@ -96,7 +96,8 @@ def clipped_by_unit(
                 clipped.append(None)
                 continue
             limit = share * unit_norms(w).clamp(min=eps)
-            clipped.append(g * (limit / unit_norms(g).clamp(min=1e-12)).clamp(max=1.0))
+            factor = (limit / unit_norms(g).clamp(min=1e-12)).clamp(max=1.0)
+            clipped.append((g * factor).to(g.dtype))
     return clipped
 
 
@@ -136,3 +137,8 @@ def _norm(kinds: list[list[Tensor]]) -> Tensor:
 def _check(name: str, value: float) -> None:
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < math.inf:
         raise UserError(f"{name}={value!r} cannot be used: give a number above 0")
+
+
+def _wide(x: Tensor) -> torch.dtype | None:
+    """Half precision is added up in float32: its own largest number is soon exceeded."""
+    return torch.float32 if x.dtype in (torch.bfloat16, torch.float16) else None

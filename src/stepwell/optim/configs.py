@@ -183,7 +183,7 @@ def _field(name: str, default: Any, bounds: Any) -> tuple[Any, Any]:
         low, high = bounds[:2]
         if low in (ABOVE_0, ABOVE_1):
             limits["gt"] = 0 if low == ABOVE_0 else 1
-        elif low > -math.inf:
+        elif low > -1e300:
             limits["ge"] = low
         if high == ABOVE_0:
             limits["le"] = 0

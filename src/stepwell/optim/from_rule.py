@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from stepwell.engine.eager import Eager
-from stepwell.engine.program import Untraceable, trace
+from stepwell.engine.program import FOLDED, Untraceable, trace
 from stepwell.engine.state import new_state
 from stepwell.engine.sums import add_up
 from stepwell.engine.text import Folded
@@ -25,7 +25,7 @@ from stepwell.rules import Rule, State
 
 # Names that mean something in every group, in a rule's call or in the state.
 TAKEN = {"params", "updates", "weight_decay", "maximize", "t", "sums", "step"}
-TAKEN |= {*GROUP_EXTRAS, *WHOLE_EXTRAS, *NOT_HERE, *LENGTHS}
+TAKEN |= {*GROUP_EXTRAS, *WHOLE_EXTRAS, *NOT_HERE, *LENGTHS, *FOLDED, "w", "g", "average"}
 SHAPE = (3, 4)  # of the weight that a formula is tried on
 
 

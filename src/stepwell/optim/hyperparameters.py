@@ -114,6 +114,15 @@ def check_names(kind: str, given: Iterable[str], known: list[str]) -> None:
             raise UserError(f"{kind} has no argument {name}; {hint}")
 
 
+def check_near(kind: str, group: Iterable[str], known: Iterable[str]) -> None:
+    """Refuses a misspelt hyperparameter in a parameter group, where other keys are the user's own."""
+    known = list(known)
+    for name in group:
+        near = difflib.get_close_matches(name, known, 1, cutoff=0.8) if name not in known else []
+        if near and name not in ("params", "initial_lr"):
+            raise UserError(f"a parameter group of {kind} has {name}; did you mean {near[0]}?")
+
+
 def check_group(group: Mapping[str, Any], own: Mapping[str, tuple[Any, ...]]) -> None:
     """Refuses values that would spoil the weights, or be passed over, without a word.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import operator
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -10,6 +11,8 @@ from typing import Any, ClassVar, Literal, TypedDict
 
 import torch
 from torch import Tensor
+from torch.optim.optimizer import _global_optimizer_post_hooks as GLOBAL_AFTER
+from torch.optim.optimizer import _global_optimizer_pre_hooks as GLOBAL_BEFORE
 
 from stepwell.engine.choose import ENGINES, engine_for
 from stepwell.engine.eager import total_norm
@@ -19,7 +22,7 @@ from stepwell.engine.text import Folded
 from stepwell.errors import UserError
 from stepwell.optim.checked import CheckedOptimizer, Number
 from stepwell.optim.clipping import clipped_by_unit
-from stepwell.optim.hyperparameters import check_names, number
+from stepwell.optim.hyperparameters import check_names, check_near, number
 from stepwell.rules import Rule
 
 
@@ -92,12 +95,26 @@ class RuleOptimizer(CheckedOptimizer):
         defaults.setdefault("weight_decay", 0.0)
         whole = WHOLE_EXTRAS | {name: value for name, value in extras.items() if name in WHOLE_EXTRAS}
         self._engine_name, self._kind = whole["engine"], whole["state_dtype"]
-        self._stochastic = bool(whole["stochastic_rounding"])
+        self._stochastic = whole["stochastic_rounding"]
+        if not isinstance(self._stochastic, bool):
+            raise UserError(f"stochastic_rounding={self._stochastic!r} cannot be used: give True or False")
+        if self._kind is not None and not getattr(self._kind, "is_floating_point", False):
+            raise UserError(f"state_dtype={self._kind!r} cannot be used: give torch.float32, say, or None")
         if self._engine_name not in ENGINES:
             raise UserError(f"engine={self._engine_name!r} does not exist: give one of {', '.join(ENGINES)}")
         self.gradient_norm: Tensor | None = None
         self.skipped: Tensor | None = None
+        self._averaging = False
         super().__init__(params, defaults)
+
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
+        if isinstance(param_group, dict):
+            for name in WHOLE_EXTRAS.keys() & param_group.keys():
+                raise UserError(
+                    f"{name} is of the whole optimizer, not of a group: give it to the constructor"
+                )
+            check_near(type(self).__name__, param_group, self.defaults)
+        super().add_param_group(param_group)
 
     def rule_of(self, group: dict[str, Any]) -> Rule:
         """The rule of a parameter group at today's values of its hyperparameters."""
@@ -115,6 +132,7 @@ class RuleOptimizer(CheckedOptimizer):
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.gradient_norm = self.skipped = None
+        self._averaging = False
         super().__setstate__(state)
 
     def _named(self, values: dict[str, Any]) -> dict[str, Any]:
@@ -127,6 +145,14 @@ class RuleOptimizer(CheckedOptimizer):
 
     def step(self, closure: Callable[[], Any] | None = None) -> Any:  # type: ignore[override]
         """Makes one update; returns the closure's loss, if there is one."""
+        hooks = self._optimizer_step_pre_hooks or self._optimizer_step_post_hooks
+        if hooks or GLOBAL_BEFORE or GLOBAL_AFTER or torch.autograd._profiler_enabled():  # pyright: ignore[reportPrivateImportUsage]
+            return self._hooked(closure)
+        return self._step(closure)
+
+    step.hooked = True  # type: ignore[attr-defined]  # torch is not to wrap it: that takes 18 µs an update
+
+    def _step(self, closure: Callable[[], Any] | None = None) -> Any:
         loss = None
         if closure is not None:
             with torch.enable_grad():
@@ -134,13 +160,18 @@ class RuleOptimizer(CheckedOptimizer):
         self.update()
         return loss
 
+    _hooked = torch.optim.Optimizer.profile_hook_step(_step)  # with torch's hooks and a profiler's record
+
     def update(self) -> None:
-        """`step` without what torch wraps around it (its hooks and a profiler's record): 20 µs less."""
-        self.follow_schedules()
+        """`step` without a closure and without hooks."""
+        if self._averaging:
+            raise UserError("the weights are their averages here: step after the block of `averaged`")
         self.check_changes()
-        self._shown.clear()
+        self.follow_schedules()
+        self._take_told()
         self.skipped, unscale = self._scaler()
         engines = [self._engine(index) for index in range(len(self.param_groups))]
+        self._shown.clear()  # what a new engine asked for is out of date after this update
         gradients = [[p.grad for p in group["params"]] for group in self.param_groups]
         scale = 1.0 if unscale is None else 1.0 / unscale  # by which a GradScaler has the gradients enlarged
         gradients = [
@@ -149,6 +180,8 @@ class RuleOptimizer(CheckedOptimizer):
             else own
             for group, own in zip(self.param_groups, gradients, strict=True)
         ]
+        if len(gradients) > 1:
+            self._check_gradients(gradients)
         try:
             norm = None
             if any(group["clip_norm"] is not None for group in self.param_groups):
@@ -230,7 +263,14 @@ class RuleOptimizer(CheckedOptimizer):
         rows = rule in self.lazy and any(p.grad is not None and p.grad.is_sparse for p in group["params"])
         if rows:
             _check_rows(group)
-        if engine is not None and engine.rule is rule and (not rows or isinstance(engine, Rows)):
+        same = engine is not None and engine.rule is rule and (not rows or isinstance(engine, Rows))
+        # A program may have put other parameters into the group.
+        if (
+            engine
+            and same
+            and len(engine.parameters) == len(group["params"])
+            and all(map(operator.is_, engine.parameters, group["params"]))
+        ):
             try:
                 engine.follow()
                 return engine
@@ -246,9 +286,14 @@ class RuleOptimizer(CheckedOptimizer):
                 self._check_state(values.keys() - {"step", AVERAGE}, rule)
                 if not engine.state[i] or values.keys() & engine.state[i].keys():
                     # torch's momentum counts no steps: that there is state says that there was one.
-                    engine.steps[i] = int(values.get("step", 1))  # else this rule begins now
+                    engine.steps[i] = _step_of(values)  # else this rule begins now
                 for key, value in engine.state[i].items():
                     if key in values:
+                        if isinstance(values[key], Tensor) and values[key].shape != value.shape:
+                            raise UserError(
+                                f"the state's {key} of parameter {i} has shape {tuple(values[key].shape)}, "
+                                f"not {tuple(value.shape)}: load the state of the same model"
+                            )
                         value.copy_(values[key])
         self._engines[index] = engine
         self._shown.pop(index, None)
@@ -268,6 +313,30 @@ class RuleOptimizer(CheckedOptimizer):
                     else:
                         told.pop(p, None)  # no update, no state, as in torch
         return told
+
+    def _check_gradients(self, gradients: list[list[Tensor | None]]) -> None:
+        """Refuses what an engine would, before the first of several has changed anything."""
+        for group, own in zip(self.param_groups, gradients, strict=True):
+            for p, g in zip(group["params"], own, strict=True):
+                if g is not None and g.is_sparse and self.rule_of(group) not in self.lazy:
+                    raise UserError("a gradient is sparse: build the layer with sparse=False")
+                if g is not None and g.shape != p.shape:
+                    raise UserError(
+                        f"a gradient has shape {tuple(g.shape)} and its parameter {tuple(p.shape)}"
+                    )
+
+    def _take_told(self) -> None:
+        """Drops the engines whose state the user has replaced since it was told: the new one counts."""
+        told = self.__dict__["state"]
+        for index, steps in self._shown.items():
+            engine = self._engines[index]
+            for p, step, values in zip(engine.parameters, steps, engine.state, strict=True):
+                own = told.get(p, {})
+                replaced = any(own.get(name, value) is not value for name, value in values.items())
+                if step and (replaced or "step" not in own or int(own["step"]) != step):
+                    del self._engines[index]
+                    break
+        self._shown.clear()
 
     def _told_step(self, step: int) -> Any:
         return torch.tensor(float(step))
@@ -313,15 +382,19 @@ class RuleOptimizer(CheckedOptimizer):
             for p, state in zip(engine.parameters, engine.state, strict=True)
             if AVERAGE in state
         ]
+        if self._averaging:
+            raise UserError("the weights are their averages already: `averaged` is not to be nested")
         if not pairs:
             raise UserError("there is no average of the weights: give the optimizer ema=0.999, say")
         before = [p.detach().clone() for p, _ in pairs]
         with torch.no_grad():
             for p, average in pairs:
                 p.copy_(average)
+        self._averaging = True
         try:
             yield
         finally:
+            self._averaging = False
             with torch.no_grad():
                 for (p, _), value in zip(pairs, before, strict=True):
                     p.copy_(value)
@@ -335,3 +408,10 @@ def _check_rows(group: Mapping[str, Any]) -> None:
                 f"{name}={group[name]!r} changes every row of a weight, and its gradient is sparse: leave "
                 f"{name} out, or build the layer with sparse=False"
             )
+
+
+def _step_of(values: dict[str, Any]) -> int:
+    step = float(values.get("step", 1))
+    if not (math.isfinite(step) and step >= 0):
+        raise UserError(f"the state's step is {step:g}, and must be a number of at least 0")
+    return int(step)

@@ -59,7 +59,7 @@ def unknown_key(key: str) -> str:
 def unknown_name(section: str, name: str) -> str:
     """Names the nearest choice and all others."""
     names = list(CHOICES[section])
-    near = difflib.get_close_matches(name, names, 1)
+    near = difflib.get_close_matches(name.lower(), names, 1)
     hint = f"did you mean {near[0]}? There are" if near else "there are"
     own = ", or your own as MODULE:FUNCTION" if section == "model" else ""
     return f"{section}.name={name} is not known; {hint} {', '.join(names)}{own}"

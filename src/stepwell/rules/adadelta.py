@@ -3,7 +3,7 @@
 from torch import Tensor
 
 from stepwell.rules.rule import Rule, State
-from stepwell.rules.words import moment, sqrt
+from stepwell.rules.words import mean_square, moment, sqrt
 
 
 def adadelta(
@@ -16,7 +16,7 @@ def adadelta(
 
     Source: Zeiler 2012, Algorithm 1; as `torch.optim.Adadelta`.
     """
-    G = moment(G, g * g, rho)
+    G = mean_square(G, g, rho)
     step = sqrt(D + eps) / sqrt(G + eps) * g
     return w - lr * step, G, moment(D, step * step, rho)
 

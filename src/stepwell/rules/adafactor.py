@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from stepwell.rules.rule import Rule, State
-from stepwell.rules.words import maximum, minimum, moment, norm, sqrt
+from stepwell.rules.words import maximum, mean_square, minimum, moment, norm, sqrt
 
 
 def adafactor(
@@ -40,7 +40,7 @@ def adafactor(
         c = moment(c, (g * g).mean(-2, keepdim=True), 1 - new)
         square = r @ c / maximum(r.mean(-2, keepdim=True), eps1)
     else:
-        square = v = moment(v, g * g, 1 - new)
+        square = v = mean_square(v, g, 1 - new)
     u = g / sqrt(maximum(square, eps1 * eps1))
     return w - alpha * u / maximum(_rms(u) / d, 1.0), r, c, v
 

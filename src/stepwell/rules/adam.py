@@ -3,7 +3,7 @@
 from torch import Tensor
 
 from stepwell.rules.rule import Rule, State
-from stepwell.rules.words import debias, moment
+from stepwell.rules.words import debias, mean_square, moment
 
 
 def adam(
@@ -17,7 +17,7 @@ def adam(
     Source: Kingma & Ba 2015, Algorithm 1.
     """
     m = moment(m, g, beta1)
-    v = moment(v, g * g, beta2)
+    v = mean_square(v, g, beta2)
     return w - lr * debias(m, beta1, t) / (debias(v, beta2, t).sqrt() + eps), m, v
 
 

@@ -3,7 +3,7 @@
 from torch import Tensor
 
 from stepwell.rules.rule import Rule, State
-from stepwell.rules.words import debias, moment, sqrt
+from stepwell.rules.words import debias, mean_square, moment, sqrt
 
 
 def adam_inside(
@@ -17,7 +17,7 @@ def adam_inside(
     Source: Kingma & Ba 2015, Algorithm 1, with ε moved into the root.
     """
     m = moment(m, g, beta1)
-    v = moment(v, g * g, beta2)
+    v = mean_square(v, g, beta2)
     return w - lr * debias(m, beta1, t) / sqrt(debias(v, beta2, t) + eps), m, v
 
 

@@ -5,7 +5,7 @@ from typing import Any
 from torch import Tensor
 
 from stepwell.rules.rule import Rule, State
-from stepwell.rules.words import Value, debias, moment, select, sqrt
+from stepwell.rules.words import Value, debias, mean_square, moment, select, sqrt
 
 
 def adam_then_sgd(
@@ -42,7 +42,7 @@ def adam_then_sgd(
     p_p, p_g = sums
     sgd = rate > 0
     v = select(in_sgd > 0, beta1, 0.0) * m + g
-    mean, square = moment(m, g, beta1), moment(a, g * g, beta2)
+    mean, square = moment(m, g, beta1), mean_square(a, g, beta2)
     p = _step(mean, square, t, lr, beta1, beta2, eps)
 
     k = updates + 1
@@ -77,7 +77,7 @@ def adam_then_sgd_sums(
     threshold: float,
 ) -> tuple[Tensor, Tensor]:
     """p·p and p·g of one parameter."""
-    p = _step(moment(m, g, beta1), moment(a, g * g, beta2), t, lr, beta1, beta2, eps)
+    p = _step(moment(m, g, beta1), mean_square(a, g, beta2), t, lr, beta1, beta2, eps)
     return (p * p).sum(), (p * g).sum()
 
 

@@ -3,7 +3,7 @@
 from torch import Tensor
 
 from stepwell.rules.rule import Rule, State
-from stepwell.rules.words import moment, sqrt
+from stepwell.rules.words import mean_square, moment, sqrt
 
 
 def adam_uncorrected(
@@ -17,7 +17,7 @@ def adam_uncorrected(
     Source: Kingma & Ba 2015, Algorithm 1 without its two corrections. torch.optim has no such rule.
     """
     m = moment(m, g, beta1)
-    v = moment(v, g * g, beta2)
+    v = mean_square(v, g, beta2)
     return w - lr * m / (sqrt(v) + eps), m, v
 
 

@@ -3,7 +3,7 @@
 from torch import Tensor
 
 from stepwell.rules.rule import Rule, State
-from stepwell.rules.words import Value, debias, exp, log, maximum, minimum, moment, select, sqrt
+from stepwell.rules.words import Value, debias, exp, log, maximum, mean_square, minimum, moment, select, sqrt
 
 
 def ademamix(
@@ -34,7 +34,7 @@ def ademamix(
     slow = slow_beta(t, beta1, beta3, beta3_warmup)
     m1 = moment(m1, g, beta1)
     m2 = slow * m2 + (1 - slow) * g
-    v = moment(v, g * g, beta2)
+    v = mean_square(v, g, beta2)
     share = alpha * minimum(t / maximum(alpha_warmup, 1.0), 1.0)
     return w - lr * (debias(m1, beta1, t) + share * m2) / (sqrt(debias(v, beta2, t)) + eps), m1, m2, v
 

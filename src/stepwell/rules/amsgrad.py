@@ -3,7 +3,7 @@
 from torch import Tensor
 
 from stepwell.rules.rule import Rule, State
-from stepwell.rules.words import debias, maximum, moment, sqrt
+from stepwell.rules.words import debias, maximum, mean_square, moment, sqrt
 
 
 def amsgrad(
@@ -27,7 +27,7 @@ def amsgrad(
     Source: Reddi et al. 2018, Algorithm 2.
     """
     m = moment(m, g, beta1)
-    v = moment(v, g * g, beta2)
+    v = mean_square(v, g, beta2)
     u = maximum(u, v)
     return w - lr * debias(m, beta1, t) / (sqrt(debias(u, beta2, t)) + eps), m, v, u
 

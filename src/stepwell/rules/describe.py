@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import difflib
 import inspect
+import math
 from typing import Any
 
 from stepwell.errors import UserError
@@ -26,7 +27,7 @@ def describe(name: str) -> str:
     lines += ["as code:", *(f"    {line}" for line in facts["code"].splitlines()), ""]
     traffic = f"memory     {facts['bytes']} bytes read and written per float32 weight and update"
     lines += [
-        f"defaults   {', '.join(f'{key}={value:g}' for key, value in facts['defaults'].items())}",
+        f"defaults   {', '.join(f'{key}={value:g}' for key, value in rule_named(name).defaults.items())}",
         f"state      {', '.join(state) or 'none'}",
         *([traffic] if facts["bytes"] else []),
         f"engines    {', '.join(facts['engines'])}",
@@ -38,7 +39,7 @@ def describe(name: str) -> str:
 def rule_named(name: str) -> Rule:
     """The rule of this name; raises UserError with the nearest name otherwise."""
     if name not in RULES:
-        near = difflib.get_close_matches(name, RULES, 1)
+        near = difflib.get_close_matches(name.lower(), RULES, 1)
         hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(RULES)}"
         raise UserError(f"there is no rule {name}; {hint}")
     return RULES[name]
@@ -65,7 +66,7 @@ def facts_of(rule: Rule) -> dict[str, Any]:
         "text": text,
         "code": _body(rule),
         "source": " ".join((source or source_of_all).split()),
-        "defaults": dict(rule.defaults),
+        "defaults": {key: value if math.isfinite(value) else None for key, value in rule.defaults.items()},
         "state": [{"name": s.name, "start": _start(s.start), "scalar": s.scalar} for s in rule.state],
         "bytes": 4 * (3 + 2 * kept) if rule.elementwise else None,
         "engines": ["eager", "fused", "sharded", "stacked"] if rule.elementwise else ["eager", "stacked"],

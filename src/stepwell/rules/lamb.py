@@ -3,7 +3,7 @@
 from torch import Tensor
 
 from stepwell.rules.rule import Rule, State
-from stepwell.rules.words import debias, moment, norm, select, sqrt
+from stepwell.rules.words import debias, mean_square, moment, norm, select, sqrt
 
 
 def lamb(
@@ -29,7 +29,7 @@ def lamb(
     Source: You et al. 2020, Algorithm 2, with φ(x) = x.
     """
     m = moment(m, g, beta1)
-    v = moment(v, g * g, beta2)
+    v = mean_square(v, g, beta2)
     u = debias(m, beta1, t) / (sqrt(debias(v, beta2, t)) + eps) + weight_decay * w
     ratio = select((norm(w) > 0) & (norm(u) > 0), norm(w) / norm(u), 1.0)
     return w - lr * ratio * u, m, v

@@ -3,7 +3,7 @@
 from torch import Tensor
 
 from stepwell.rules.rule import Rule, State
-from stepwell.rules.words import debias, moment, sqrt
+from stepwell.rules.words import debias, mean_square, moment, sqrt
 
 
 def nadam(
@@ -31,7 +31,7 @@ def nadam(
     following = beta1 * (1 - 0.5 * 0.96 ** ((t + 1) * momentum_decay))
     P = P * mu
     m = moment(m, g, beta1)
-    v = moment(v, g * g, beta2)
+    v = mean_square(v, g, beta2)
     ahead = following / (1 - P * following) * m + (1 - mu) / (1 - P) * g
     return w - lr * ahead / (sqrt(debias(v, beta2, t)) + eps), m, v, P
 

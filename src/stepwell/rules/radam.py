@@ -3,7 +3,7 @@
 from torch import Tensor
 
 from stepwell.rules.rule import Rule, State
-from stepwell.rules.words import debias, maximum, moment, select, sqrt
+from stepwell.rules.words import debias, maximum, mean_square, moment, select, sqrt
 
 
 def radam(
@@ -18,7 +18,7 @@ def radam(
     Source: Liu et al. 2020, Algorithm 2.
     """
     m = moment(m, g, beta1)
-    v = moment(v, g * g, beta2)
+    v = mean_square(v, g, beta2)
     most = 2 / (1 - beta2) - 1
     length = most - 2 * t * beta2**t / (1 - beta2**t)
     # Where ρ ≤ 5, r is not used: these limits keep its formula from dividing by 0.

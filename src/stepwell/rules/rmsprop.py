@@ -3,7 +3,7 @@
 from torch import Tensor
 
 from stepwell.rules.rule import Rule, State
-from stepwell.rules.words import maximum, moment, sqrt
+from stepwell.rules.words import maximum, mean_square, moment, sqrt
 
 
 def rmsprop(
@@ -15,7 +15,7 @@ def rmsprop(
 
     Source: Tieleman & Hinton 2012, lecture 6e.
     """
-    v = moment(v, g * g, alpha)
+    v = mean_square(v, g, alpha)
     return w - lr * g / (sqrt(v) + eps), v
 
 
@@ -28,7 +28,7 @@ def centered(
 
     Source: Graves 2013, eq. 38–45, with ε outside the root as in torch.optim.RMSprop(centered=True).
     """
-    v, m = moment(v, g * g, alpha), moment(m, g, alpha)
+    v, m = mean_square(v, g, alpha), moment(m, g, alpha)
     return w - lr * g / (_deviation(v, m) + eps), v, m
 
 
@@ -50,7 +50,7 @@ def with_momentum(
 
     Source: Tieleman & Hinton 2012, lecture 6e; as torch.optim.RMSprop(momentum=ρ).
     """
-    v = moment(v, g * g, alpha)
+    v = mean_square(v, g, alpha)
     b = momentum * b + g / (sqrt(v) + eps)
     return w - lr * b, v, b
 
@@ -72,7 +72,7 @@ def centered_with_momentum(
 
     Source: Graves 2013, eq. 38–45, as torch.optim.RMSprop(centered=True, momentum=ρ).
     """
-    v, m = moment(v, g * g, alpha), moment(m, g, alpha)
+    v, m = mean_square(v, g, alpha), moment(m, g, alpha)
     b = momentum * b + g / (_deviation(v, m) + eps)
     return w - lr * b, v, b, m
 

@@ -14,7 +14,7 @@ Source: Defazio et al. 2024, as in the authors' `schedulefree`.
 from torch import Tensor
 
 from stepwell.rules.rule import Rule, State
-from stepwell.rules.words import Value, debias, maximum, minimum, moment, select, sqrt
+from stepwell.rules.words import Value, debias, maximum, mean_square, minimum, select, sqrt
 
 
 def schedule_free_sgd(
@@ -70,7 +70,7 @@ def schedule_free_adamw(
     """
     rate = lr * minimum(t / maximum(warmup_steps, 1.0), 1.0) * sqrt(1 - beta2**t)
     c, weight_sum, lr_max = _share(t, rate, weight_sum, lr_max, r, weight_lr_power)
-    v = moment(v, g * g, beta2)
+    v = mean_square(v, g, beta2)
     y, z = _move(y, z, g / (sqrt(v) + eps) + weight_decay * y, rate, c, beta1)
     return y, z, v, weight_sum, lr_max
 
@@ -107,7 +107,7 @@ def schedule_free_radam(
     rectified = sqrt((a - 4) * (a - 2) * b / ((b - 4) * (b - 2) * a))
     rate = lr * select(known, rectified, 1 - silent_sgd_phase)
     c, weight_sum, lr_max = _share(t, rate, weight_sum, lr_max, r, weight_lr_power)
-    v = moment(v, g * g, beta2)
+    v = mean_square(v, g, beta2)
     d = select(known, g / (sqrt(debias(v, beta2, t)) + eps), g) + weight_decay * y
     return *_move(y, z, d, rate, c, beta1), v, weight_sum, lr_max
 

@@ -3,7 +3,7 @@
 from torch import Tensor
 
 from stepwell.rules.rule import Rule, State
-from stepwell.rules.words import moment, sqrt
+from stepwell.rules.words import mean_square, moment, sqrt
 
 
 def sparse_adam(
@@ -18,7 +18,7 @@ def sparse_adam(
     Source: Kingma & Ba 2015, the last lines of §2.
     """
     m = moment(m, g, beta1)
-    v = moment(v, g * g, beta2)
+    v = mean_square(v, g, beta2)
     return w - lr * sqrt(1 - beta2**t) / (1 - beta1**t) * m / (sqrt(v) + eps), m, v
 
 

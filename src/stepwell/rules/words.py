@@ -23,6 +23,15 @@ def moment(average: Value, value: Value, beta: Value) -> Value:
     return torch.lerp(average, value, weight)
 
 
+def mean_square(average: Value, g: Value, beta: Value) -> Value:
+    """Moves an exponential average of squares: β a + ((1 − β) g) g.
+
+    The factor comes first, as in torch, so that a gradient whose square is too large for float32 by less
+    than it takes away does no harm; and an average that has become infinite stays so, instead of NaN.
+    """
+    return beta * average + (1 - beta) * g * g
+
+
 def debias(average: Value, beta: Value, t: Value) -> Value:
     """Corrects an average that started at 0: a / (1 − βᵗ). Kingma & Ba 2015, §3."""
     return average / (1 - beta**t)

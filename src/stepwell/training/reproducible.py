@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import random
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import numpy as np
@@ -100,10 +100,18 @@ def same_arithmetic(one_thread: bool, warn: bool) -> Iterator[None]:
     if one_thread:
         torch.set_num_threads(1)
     torch.use_deterministic_algorithms(True, warn_only=warn)
-    torch.backends.cudnn.benchmark = memory.fill_uninitialized_memory = False
+    _set_benchmark(False)
+    memory.fill_uninitialized_memory = False
     try:
         yield
     finally:
         torch.set_num_threads(threads)
         torch.set_deterministic_debug_mode(mode)
-        torch.backends.cudnn.benchmark, memory.fill_uninitialized_memory = kept, fill
+        _set_benchmark(kept)
+        memory.fill_uninitialized_memory = fill
+
+
+def _set_benchmark(value: bool) -> None:
+    """Whether cuDNN tries its algorithms. A program may have forbidden to set it; then it is as it is."""
+    with suppress(RuntimeError):
+        torch.backends.cudnn.benchmark = value

@@ -318,10 +318,10 @@ def test_gradients_whose_memory_is_not_what_they_say(engine):
     """Negative-bit views and zero tensors without memory are read as their values."""
     p = torch.ones(3, requires_grad=True)
     optimizer = ours.SGD([p], lr=1.0, engine=engine)
-    p.grad = torch._neg_view(torch.ones(3))
+    p.grad = torch._neg_view(torch.ones(3))  # pyright: ignore[reportPrivateImportUsage]
     optimizer.step()
     assert p.detach().eq(2).all()
-    p.grad = torch._efficientzerotensor(3)
+    p.grad = torch._efficientzerotensor(3)  # pyright: ignore[reportPrivateImportUsage]
     optimizer.step()
     assert p.detach().eq(2).all()
 

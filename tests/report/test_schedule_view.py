@@ -53,6 +53,7 @@ def test_json_has_the_rate_of_every_update(typed, words):
     assert found["rates"] == pytest.approx([wanted(t) for t in range(50)], rel=1e-12)
     assert (found["name"], found["updates"], found["lr"], found["figure"]) == ("cosine", 50, None, None)
     assert found["keys"] == {"warmup": 0.1, "end": 0.01}
+    assert "warmup=0 end=1e-09\n" in typed("exponential end=1e-9")[0]
 
 
 @pytest.mark.parametrize("key", ["lr", "optimizer.lr"])

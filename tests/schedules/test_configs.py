@@ -24,7 +24,7 @@ def test_every_schedule_stays_within_bounds(name, updates, lr):
     values = [rate(k) for k in range(updates + 1)]
     assert all(math.isfinite(v) and -1e-12 <= v <= lr * (1 + 1e-9) for v in values)
     if updates >= 40:
-        assert max(values[:updates]) >= 0.95 * lr
+        assert max(values[:updates]) >= 0.9 * lr  # the top of a triangle may lie between two
 
 
 # Name and keys → the function with its lengths written out, for a run of 200 updates at rate 0.3.

@@ -151,6 +151,14 @@ def test_one_cycle_is_torchs(steps, rise, start, end, shape, three):
     same(momentum, theirs, steps, "momentum")
 
 
+def test_one_cycle_without_a_rise():
+    """Where the rise has no length, torch divides by zero; ours begins low, and stays after the last step."""
+    rate, momentum = schedules.one_cycle(LR, 10, 0.1), schedules.one_cycle_momentum(10, 0.1)
+    assert rate(0) == pytest.approx(LR / 25) and momentum(0) == pytest.approx(0.95)
+    assert rate(1) == pytest.approx(LR * (1 + math.cos(math.pi / 9)) / 2, rel=1e-5)
+    assert rate(9) == rate(99) == pytest.approx(LR / 250_000) and momentum(99) == pytest.approx(0.95)
+
+
 @given(rate=st.floats(0, 5), step=st.integers(0, 10**6))
 def test_inverse_time_is_its_formula(rate, step):
     """η0 / (1 + k t): what torch's LambdaLR gives for that factor."""

@@ -37,8 +37,7 @@ class View:
     @property
     def keys(self) -> dict[str, Any]:
         """The schedule's own keys, those that are open left out."""
-        keys = self.config.model_dump(exclude={"name"}, exclude_none=True)
-        return {key: round(value, 6) if isinstance(value, float) else value for key, value in keys.items()}
+        return self.config.model_dump(exclude={"name"}, exclude_none=True)
 
     @property
     def words(self) -> str:

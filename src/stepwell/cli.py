@@ -468,9 +468,14 @@ def _print_keys(rows: list[dict[str, Any]]) -> None:
     width = min(shutil.get_terminal_size((110, 24)).columns, 110)
     for number, (section, of_section) in enumerate(groupby(rows, lambda row: row["key"].partition(".")[0])):
         print(f"\n{section}" if number else section)
+        of_section = list(of_section)
+        names = of_section[0]["range"].split(", ")
         for row in of_section:
             default = f"default {row['default']}" if row["default"] else ""
             only = f"only with {', '.join(row['applies_to'])}" if row["applies_to"] else ""
+            others = [name for name in names if name not in row["applies_to"]]
+            if len(row["applies_to"]) > len(others) and set(row["applies_to"]) <= set(names):
+                only = f"not with {', '.join(others)}"
             facts = "; ".join(filter(None, [row["range"], default, only]))
             head = f"  {row['key'].partition('.')[2] or row['key']:<17} "
             print(textwrap.fill(facts, width, initial_indent=head, subsequent_indent=" " * 20))

@@ -30,7 +30,8 @@ import torch
 from torch import Tensor
 
 import stepwell as sw
-from stepwell.rules import RULES
+from stepwell.engine.fused import Fused
+from stepwell.rules import RULES, Rule
 
 Contestant = Callable[[], Any]
 LEAST_SECONDS = 0.15  # of one measurement
@@ -219,9 +220,7 @@ def rules(rounds: int, wanted: Callable[[str], bool]) -> dict[str, Any]:
         if not rule.elementwise or rule.sums is not None or not wanted(name):
             continue
         kept = sum(not s.scalar for s in rule.state)
-        optimizer = sw.optim.from_rule(rule)(parameters(shapes), engine="fused")
-        optimizer.gradient_norm = None
-        contestants: dict[str, Contestant] = {"ours": optimizer.step, "floor": traffic(size, kept)}
+        contestants: dict[str, Contestant] = {"ours": alone(rule, shapes), "floor": traffic(size, kept)}
         if name in TORCHS:
             kind, arguments = TORCHS[name]
             forms = ["foreach", "loop"] + ["fused"] * (kind in FUSED and not arguments.get("centered"))
@@ -254,6 +253,12 @@ def rules(rounds: int, wanted: Callable[[str], bool]) -> dict[str, Any]:
             flush=True,
         )
     return found
+
+
+def alone(rule: Rule, shapes: list[tuple[int, ...]]) -> Contestant:
+    made = parameters(shapes)
+    engine, gradients, h = Fused(rule, made, rule.defaults), [p.grad for p in made], dict(rule.defaults)
+    return lambda: engine.step(gradients, h)
 
 
 def traffic(size: int, kept: int) -> Contestant:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
 from typing import Any
@@ -10,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from stepwell.engine.program import FOLDED, Untraceable, trace
+from stepwell.engine.program import Untraceable, trace
 from stepwell.engine.records import layout
 from stepwell.engine.state import Unsupported, check_shapes, new_state, state_name
 from stepwell.engine.sums import add_up
@@ -87,9 +88,11 @@ class Fused:
         self._tables = [
             self._kind(*own, n, types, self.members, self.stochastic) for types, n in kinds.items()
         ]
-        self._seen = [p.detach() for p in self.parameters]  # held: no other storage gets these addresses
         self._kept = [value for state in self.state for value in state.values()]
-        self._layout = layout(self.parameters), layout(self._kept)
+        # Held, so that no other storage gets these addresses: an equal address is the same memory.
+        self._seen = [p.detach() for p in self.parameters]
+        self._seen_kept = [value.detach() for value in self._kept]
+        self._layout = layout(self.parameters), list(map(Tensor.data_ptr, self._kept))
 
     @property
     def steps(self) -> list[int]:
@@ -100,7 +103,7 @@ class Fused:
 
     def follow(self) -> None:
         """Takes the parameters where they lie now, and the state to their type."""
-        if (layout(self.parameters), layout(self._kept)) == self._layout:
+        if (layout(self.parameters), list(map(Tensor.data_ptr, self._kept))) == self._layout:
             return
         check_shapes(self.rule, self.parameters, self._seen)
         self._kind = _supported(self.parameters, self.members)
@@ -136,9 +139,11 @@ class Fused:
         The norm is of the gradients as they are, before anything is folded in, a float64 tensor; None
         without a gradient, and 0 where `skip` is true: then nothing changes and no step is counted.
         """
-        values = {**h, **{name: getattr(folded, name) for name in FOLDED}}
-        values |= {f"sums.{i}": total for i, total in enumerate(values.pop("sums", ()))}
-        return _norm([t.update(self._of(t, gradients), self._steps, values, skip) for t in self._tables])
+        values = {**h, **vars(folded)}
+        if "sums" in values:
+            values |= {f"sums.{i}": total for i, total in enumerate(values.pop("sums"))}
+        own = (self._steps, values, folded.plain, skip)
+        return _norm([table.update(self._of(table, gradients), *own) for table in self._tables])
 
     def sums(self, gradients: Sequence[Tensor | None], h: Mapping[str, Any], folded: Folded) -> list[Tensor]:
         """What the rule adds up over all parameters before the update, for these."""
@@ -153,6 +158,8 @@ def _norm(squares: Sequence[float | np.ndarray | Tensor | None]) -> Tensor | Non
     if not parts:
         return None
     total = sum(parts)
+    if isinstance(total, float):
+        return torch.scalar_tensor(math.sqrt(total), dtype=torch.float64)
     return total.sqrt() if isinstance(total, Tensor) else torch.as_tensor(np.sqrt(total), dtype=torch.float64)
 
 

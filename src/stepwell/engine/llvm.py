@@ -1,7 +1,8 @@
 """Prints a program as LLVM IR and compiles it in the process: one pass over memory, whatever the rule.
 
-The kernel is a worker that any number of threads run at once. Each takes the next chunk until there is
-none, computes the uniform operations of the chunk's tensor in float64, then updates its elements: loads
+The kernel is a worker that any number of threads run at once. Each takes the chunks of its own part of
+memory, so that what it updated last is still in its core's cache, and then those that another has not come
+to. It computes the uniform operations of a chunk's tensor in float64, then updates its elements: loads
 every input once, computes in float32 (float64 for float64 weights), stores every result once, and adds up
 the squares of the gradient on the way.
 """
@@ -19,7 +20,7 @@ from llvmlite import binding, ir
 from stepwell.engine import rounding
 from stepwell.engine.program import COMPARISONS, Operation, Program
 
-CHUNK = 1 << 14  # elements that a thread takes at a time
+CHUNK = 1 << 13  # elements that a thread takes at a time
 
 F64, F32, F16 = ir.DoubleType(), ir.FloatType(), ir.HalfType()
 I64, I32, I16, I1 = (ir.IntType(bits) for bits in (64, 32, 16, 1))
@@ -28,7 +29,9 @@ WIDTHS = [F16, F32, F64]
 STORED = {torch.float64: F64, torch.float32: F32, torch.float16: F16}
 
 # The places of a job, eight bytes each.
-COUNTER, CHUNKS, CHUNK_TABLE, POINTERS, SCALARS, NEW_SCALARS, PARTIALS, SEEDS = range(8)
+ARRIVED, THREADS, PARTS, CHUNK_TABLE, POINTERS, SCALARS, NEW_SCALARS, PARTIALS, SEEDS = range(9)
+# Those of a thread's part of the chunks: the next to take and the end. Each part has a cache line alone.
+NEXT, END, PART = 0, 1, 8
 
 CONTRACT = ("contract",)  # a · b + c may round once
 DIVISION = ("contract", "arcp")  # and a division by a uniform number be a product with its reciprocal
@@ -266,7 +269,10 @@ class _Printer:
         names, bytes_of = self.program.elements, {n: k.itemsize for n, k in self.types.items()}
         function = ir.Function(self.module, ir.FunctionType(VOID, [POINTER]), "worker")
         (job,) = function.args
-        b = ir.IRBuilder(function.append_basic_block("entry"))
+        entry, turn, take, work, end = (
+            function.append_basic_block(name) for name in ("entry", "turn", "take", "work", "end")
+        )
+        b = ir.IRBuilder(entry)
 
         def number(value: int) -> ir.Constant:
             return ir.Constant(I64, value)
@@ -274,14 +280,28 @@ class _Printer:
         def field(place: int, kind: Any) -> Any:
             return b.load(self._at(b, job, I64, number(place)), typ=kind)
 
-        chunks = field(CHUNKS, I64)
-        tables = (CHUNK_TABLE, POINTERS, SCALARS, NEW_SCALARS, PARTIALS, SEEDS)
-        chunk_table, pointers, scalars, new_scalars, partials, seeds = (field(t, POINTER) for t in tables)
-        take, work, end = (b.append_basic_block(name) for name in ("take", "work", "end"))
-        b.branch(take)
+        threads = field(THREADS, I64)
+        tables = (PARTS, CHUNK_TABLE, POINTERS, SCALARS, NEW_SCALARS, PARTIALS, SEEDS)
+        parts, chunk_table, pointers, scalars, new_scalars, partials, seeds = (
+            field(t, POINTER) for t in tables
+        )
+        mine = b.atomic_rmw("add", self._at(b, job, I64, number(ARRIVED)), number(1), "monotonic")
+        last = b.add(mine, threads)
+        b.branch(turn)
+
+        b.position_at_end(turn)  # to the next part, the own one first
+        turns = b.phi(I64)
+        part = self._at(b, parts, I64, b.mul(b.urem(turns, threads), number(PART)))
+        stop = b.load(self._at(b, part, I64, number(END)), typ=I64)
+        b.cbranch(b.icmp_signed("<", turns, last), take, end)
+        turns.add_incoming(mine, entry)
+
         b.position_at_end(take)
-        c = b.atomic_rmw("add", self._at(b, job, I64, number(COUNTER)), number(1), "monotonic")
-        b.cbranch(b.icmp_signed("<", c, chunks), work, end)
+        c = b.atomic_rmw("add", self._at(b, part, I64, number(NEXT)), number(1), "monotonic")
+        following = b.add(turns, number(1))
+        turns.add_incoming(following, take)
+        b.cbranch(b.icmp_signed("<", c, stop), work, turn)
+
         b.position_at_end(work)
         line = b.mul(c, number(3))
         record, start, length = (

@@ -7,8 +7,9 @@ element otherwise. Engines compute uniform operations once a tensor, in float64.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -39,13 +40,15 @@ class Program:
 
     operations: in an order in which each uses only earlier ones. elements: names of the inputs with a
     value for each element, `scalars`: of the uniform ones. results: the place of each new value, by the
-    name of the input that it replaces.
+    name of the input that it replaces. plain: the same for updates whose `Folded.plain` is true, which
+    have less to compute; from the same inputs in the same order.
     """
 
     operations: tuple[Operation, ...]
     elements: tuple[str, ...]
     scalars: tuple[str, ...]
     results: dict[str, int]
+    plain: Program | None = None
 
 
 SQUARES = Program((Operation("input", (), "g", False),), ("g",), (), {})  # changes nothing: for Σ g²
@@ -55,12 +58,16 @@ def trace(rule: Rule, average: bool = False) -> Program:
     """The program of a rule's whole update.
 
     Its inputs are `w`, `g`, `state.NAME`, `average` (if asked for), `t`, the hyperparameters by name,
-    what is folded in (`scale`, `clip_value`, `l2`, `decay`, `l1`, `ema`) and `sums.0` …
+    what is folded in (`scale`, `clip_value`, `l2`, `decay`, `l1`, `ema`) and `sums.0` ….
 
     Raises Untraceable if the rule needs whole tensors or its text cannot be run on symbols.
     """
     if not rule.elementwise:
         raise Untraceable("it needs whole tensors")
+    return replace(_trace(rule, average), plain=_trace(rule, average, clip_value=math.inf, l1=0.0))
+
+
+def _trace(rule: Rule, average: bool, **neutral: float) -> Program:
     tape = _Tape()
     w, g = tape.input("w", uniform=False), tape.input("g", uniform=False)
     state = [tape.input(f"state.{s.name}", uniform=s.scalar) for s in rule.state]
@@ -68,6 +75,7 @@ def trace(rule: Rule, average: bool = False) -> Program:
     t = tape.input("t")
     h: dict[str, Any] = {name: tape.input(name) for name in rule.defaults}
     folded = Folded(**{name: tape.input(name) for name in FOLDED if average or name != "ema"})
+    folded = replace(folded, **neutral)
     try:
         if rule.sums is not None:
             h["sums"] = tuple(tape.input(f"sums.{i}") for i in range(number_of_sums(rule)))

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import compress
 from typing import Any
 
 import numpy as np
@@ -14,8 +17,10 @@ from stepwell.engine import llvm, rounding, threads
 from stepwell.engine.program import SQUARES, Program
 from stepwell.engine.records import Records
 from stepwell.engine.state import state_name
+from stepwell.engine.uniforms import Uniforms
 
 ALONE = 1 << 15  # so many elements one thread does alone: waking others takes longer
+OVERHEAD = 200  # what taking a chunk costs, in elements
 
 
 class Table:
@@ -39,11 +44,7 @@ class Table:
         self.numbers, self.each = records.numbers, records.each
         self.chunks = records.chunks(llvm.CHUNK)
 
-        self.scalar_states = [name for name in program.results if name in program.scalars]
-        self.kept = [[state[i][state_name(name)] for i in numbers] for name in self.scalar_states]
-        self.scalars = np.zeros((records.count, len(program.scalars)))
-        self.new_scalars = np.zeros((records.count, len(self.scalar_states)))
-        self.filled: dict[str, Any] = {}  # numbers that stand in `scalars` already
+        self.uniforms = Uniforms(program, [state[i] for i in numbers], self.each)
         self.seeds = np.zeros(records.count, dtype=np.int64)
         self.pointers = np.zeros((records.count, len(program.elements)), dtype=np.int64)
         for column, name in enumerate(program.elements):
@@ -51,10 +52,22 @@ class Table:
                 tensors = [state[i][state_name(name)] for i in numbers] if name != "w" else records.weights
                 self.pointers[:, column] = records.addresses(tensors)
         self.gradient_column = program.elements.index("g")
-        kernel = llvm.kernel(program, dict(zip(program.elements, types, strict=True)), self.stochastic)
-        self.job = _Job(kernel, self.pointers, self.scalars, self.new_scalars, self.seeds, len(self.chunks))
+        self.types = dict(zip(program.elements, types, strict=True))
+        self.jobs: dict[bool, _Job] = {}
+        self._job(plain=True)
         self.gradient_pointers = np.zeros((records.count, 1), dtype=np.int64)
         self.squares_job: _Job | None = None
+        self.taken: _Taken | None = None
+        self.there: tuple[list[bool], np.ndarray, np.ndarray] | None = None
+
+    def _job(self, plain: bool) -> _Job:
+        """The kernel for plain updates, or for all; compiled when first needed."""
+        if plain not in self.jobs:
+            program = self.program.plain if plain and self.program.plain else self.program
+            kernel = llvm.kernel(program, self.types, self.stochastic)
+            own = (self.pointers, self.uniforms.now, self.uniforms.new, self.seeds, len(self.chunks))
+            self.jobs[plain] = _Job(kernel, *own)
+        return self.jobs[plain]
 
     def squares(self, gradients: Sequence[Tensor | None]) -> float | np.ndarray | None:
         """Σ g², of each member where there are members; None without a gradient."""
@@ -62,81 +75,92 @@ class Table:
             none = np.zeros((len(self.pointers), 0))
             kernel = llvm.kernel(SQUARES, {"g": self.records.type})
             self.squares_job = _Job(kernel, self.gradient_pointers, none, none, self.seeds, len(self.chunks))
-        chunks, held = self._take(gradients, self.gradient_pointers, 0)
-        if not held:
+        self.taken = taken = self._take(gradients)
+        if not taken.held:
             return None
-        return self._total(chunks, self.squares_job.run(chunks, self.records.elements))
+        self.gradient_pointers[taken.records, 0] = taken.addresses
+        partials = self.squares_job.run(taken.chunks, self.records.elements)
+        taken.squares = self._total(taken.chunks, partials)
+        return taken.squares
 
     def update(
         self,
         gradients: Sequence[Tensor | None],
         steps: list[int],
         values: Mapping[str, Any],
+        plain: bool,
         skip: Tensor | None = None,
     ) -> float | np.ndarray | None:
         """Updates the parameters that have a gradient, counts their steps and returns `squares`.
 
-        skip: where it is true nothing changes, no step is counted, and Σ g² is 0.
+        values: of the program's uniform inputs. plain: `Folded.plain` of them. skip: where it is true
+        nothing changes, no step is counted, and Σ g² is 0.
         """
-        chunks, held = self._take(gradients, self.pointers, self.gradient_column)
-        if not held:
+        taken, self.taken = self.taken, None
+        if taken is None or not taken.of(gradients):
+            taken = self._take(gradients)
+        if not taken.held:
             return None
         if skip is not None and bool(skip):
             return np.zeros(self.each if self.records.members else ())
-        for i, g in zip(self.numbers, gradients, strict=True):
-            if g is not None:
-                steps[i] += 1
-        self._fill([steps[i] for i in self.numbers], values)
+        self.pointers[taken.records, self.gradient_column] = taken.addresses
+        there = [g is not None for g in gradients]
+        for i in compress(self.numbers, there):
+            steps[i] += 1
+        own = [steps[i] for i in self.numbers]
+        self.uniforms.fill(own, values)
+        if self.stochastic:
+            self._sow(own)
         self.records.fetch()
-        partials = self.job.run(chunks, self.records.elements)
+        partials = self._job(plain).run(taken.chunks, self.records.elements)
         self.records.put_back(gradients)
-        new = torch.from_numpy(self.new_scalars).view(len(self.numbers), self.each, -1)
-        for number, tensors in enumerate(self.kept):
-            for k, tensor in enumerate(tensors):
-                if gradients[k] is not None:
-                    tensor.copy_(new[k, :, number].view(tensor.shape))
+        self.uniforms.keep(there)
         increment_version(self.records.parameters)
-        return self._total(chunks, partials)
+        return self._total(taken.chunks, partials) if taken.squares is None else taken.squares
 
     def settle(self, steps: list[int]) -> None:
         """Takes back the steps that were skipped: none, since `update` knew it at once."""
 
-    def _fill(self, steps: list[int], values: Mapping[str, Any]) -> None:
-        """Writes the step and the other uniform inputs of each record."""
-        by_member = self.scalars.reshape(len(steps), self.each, -1)
-        for column, name in enumerate(self.program.scalars):
-            if name == "t":
-                by_member[:, :, column] = np.array(steps)[:, None]
-            elif name in self.scalar_states:
-                for k, tensor in enumerate(self.kept[self.scalar_states.index(name)]):
-                    by_member[k, :, column] = tensor.numpy()
-            elif not isinstance(value := values[name], (int, float)):  # of each member, or a 0-d tensor
-                by_member[:, :, column] = np.asarray(value, dtype=float).reshape(-1)
-                self.filled.pop(name, None)
-            elif self.filled.get(name) != value:
-                self.scalars[:, column] = self.filled[name] = value
-        if self.stochastic:
-            own = [rounding.seed(t, i) for t, i in zip(steps, self.numbers, strict=True)]
-            self.seeds[:] = (np.array(own)[:, None] + rounding.MEMBER * np.arange(self.each)).reshape(-1)
+    def _sow(self, steps: list[int]) -> None:
+        """Writes the seed of each record's rounding."""
+        own = [rounding.seed(t, i) for t, i in zip(steps, self.numbers, strict=True)]
+        self.seeds[:] = (np.array(own)[:, None] + rounding.MEMBER * np.arange(self.each)).reshape(-1)
 
-    def _take(
-        self, gradients: Sequence[Tensor | None], pointers: np.ndarray, column: int
-    ) -> tuple[np.ndarray, list[Tensor]]:
-        """Writes the gradients' addresses; returns the chunks to do and the tensors to hold meanwhile."""
+    def _take(self, gradients: Sequence[Tensor | None]) -> _Taken:
+        """Looks the gradients over: each time, since a step brings new ones."""
         held = self.records.laid_out(gradients)
         if len(held) == len(gradients):
-            pointers[:, column] = self.records.addresses(held)
-            return self.chunks, held
-        there = np.array([g is not None for g in gradients])
-        records = np.repeat(there, self.each)
-        pointers[records, column] = self.records.addresses(held, self.records.sizes[there])
-        return self.chunks[records[self.chunks[:, 0]]], held
+            addresses = self.records.addresses(held)
+            return _Taken(list(gradients), held, slice(None), addresses, self.chunks)
+        there = [g is not None for g in gradients]
+        if self.there is None or self.there[0] != there:
+            records = np.repeat(there, self.each)
+            self.there = there, records, self.chunks[records[self.chunks[:, 0]]]
+        _, records, chunks = self.there
+        addresses = self.records.addresses(held, self.records.sizes[there])
+        return _Taken(list(gradients), held, records, addresses, chunks)
 
     def _total(self, chunks: np.ndarray, partials: np.ndarray) -> float | np.ndarray:
         """The chunks' sums, added in their order: one number, or one a member."""
         if self.records.members is None:
             return float(partials.sum())
         return np.bincount(chunks[:, 0] % self.each, weights=partials, minlength=self.each)
+
+
+@dataclass
+class _Taken:
+    """Gradients as a kernel reads them."""
+
+    given: list[Tensor | None]
+    held: list[Tensor]  # those there are, in their weights' type and layout
+    records: Any  # which records have one, as NumPy takes them
+    addresses: Any  # of these
+    chunks: np.ndarray
+    squares: float | np.ndarray | None = None  # once added up
+
+    def of(self, gradients: Sequence[Tensor | None]) -> bool:
+        """Whether these are the tensors that were looked over."""
+        return len(gradients) == len(self.given) and all(map(operator.is_, gradients, self.given))
 
 
 class _Job:
@@ -154,22 +178,33 @@ class _Job:
         self.held = (kernel, pointers, scalars, new_scalars, seeds)  # the worker has only addresses
         self.address, self.worker = kernel.address, threads.worker(kernel.address)
         self.partials = np.zeros(chunks)
-        self.fields = np.zeros(8, dtype=np.int64)
+        self.fields = np.zeros(llvm.SEEDS + 1, dtype=np.int64)
         self.fields[llvm.POINTERS] = pointers.ctypes.data
         self.fields[llvm.SCALARS] = scalars.ctypes.data
         self.fields[llvm.NEW_SCALARS] = new_scalars.ctypes.data
         self.fields[llvm.PARTIALS] = self.partials.ctypes.data
         self.fields[llvm.SEEDS] = seeds.ctypes.data
         self.where = self.fields.ctypes.data
-        self.chunks: np.ndarray | None = None
+        self.cut: tuple[np.ndarray, int] | None = None  # the chunks and threads that the parts are for
 
     def run(self, chunks: np.ndarray, elements: int) -> np.ndarray:
         """Does the chunks on as many threads as pay; returns the sum of squares of each."""
-        if chunks is not self.chunks:
-            self.chunks = np.ascontiguousarray(chunks)
-            self.fields[llvm.CHUNK_TABLE] = self.chunks.ctypes.data
-            self.fields[llvm.CHUNKS] = len(chunks)
-        self.fields[llvm.COUNTER] = 0
         count = 1 if elements <= ALONE else min(torch.get_num_threads(), len(chunks))
+        if self.cut is None or self.cut[0] is not chunks or self.cut[1] != count:
+            self._cut(chunks, count)
+        self.fields[llvm.ARRIVED] = 0
+        self.next[:] = self.first
         threads.run(self.worker, self.address, self.where, count)
         return self.partials[: len(chunks)]
+
+    def _cut(self, chunks: np.ndarray, count: int) -> None:
+        """Gives each thread a part of the chunks, of about as much work as the others'."""
+        self.cut, self.chunks = (chunks, count), np.ascontiguousarray(chunks)
+        work = np.cumsum(self.chunks[:, 2] + OVERHEAD)
+        ends = np.searchsorted(work, work[-1] * np.arange(1, count + 1) / count) + 1
+        self.first = np.concatenate([[0], ends[:-1]])
+        parts = np.zeros((count, llvm.PART), dtype=np.int64)
+        parts[:, llvm.END] = ends
+        self.parts, self.next = parts, parts[:, llvm.NEXT]
+        self.fields[llvm.PARTS], self.fields[llvm.THREADS] = parts.ctypes.data, count
+        self.fields[llvm.CHUNK_TABLE] = self.chunks.ctypes.data

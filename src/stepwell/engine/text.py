@@ -28,6 +28,11 @@ class Folded:
     l1: Any = 0.0
     ema: Any = None
 
+    @property
+    def plain(self) -> bool:
+        """Whether neither gradients are limited nor weights shrunk, as in most updates."""
+        return _is(self.clip_value, math.inf) and _is(self.l1, 0)
+
 
 def whole_update(
     rule: Rule, w: Any, g: Any, state: Sequence[Any], average: Any, t: Any, h: dict[str, Any], folded: Folded

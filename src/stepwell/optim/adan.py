@@ -3,9 +3,6 @@
 from collections.abc import Iterable
 from typing import Any, ClassVar, Unpack
 
-from torch import Tensor
-
-from stepwell.engine.text import Folded
 from stepwell.optim.optimizer import Extras, Number, RuleOptimizer
 from stepwell.rules.adan import ADAN
 
@@ -49,8 +46,8 @@ class Adan(RuleOptimizer):
     def _named(self, values: dict[str, Any]) -> dict[str, Any]:
         return super()._named(values if _proximal(values) else {**values, "weight_decay": 0.0})
 
-    def _folded(self, group: dict[str, Any], norm: Tensor | None, unscale: Any) -> Folded:
-        return super()._folded({**group, "weight_decay": 0.0} if _proximal(group) else group, norm, unscale)
+    def _around(self, group: dict[str, Any]) -> tuple[Any, ...]:
+        return super()._around({**group, "weight_decay": 0.0} if _proximal(group) else group)
 
 
 def _proximal(group: dict[str, Any]) -> bool:

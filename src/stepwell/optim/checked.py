@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+import operator
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, ClassVar
 
@@ -32,8 +32,9 @@ class CheckedOptimizer(torch.optim.Optimizer):
         super().__init__(params, defaults)
 
     def _forget(self) -> None:
-        # The values that were last found right, a dict a group.
-        self._checked: defaultdict[int, dict[str, Any]] = defaultdict(dict)
+        # The values of each group that were last found right; none of a group of which one can be changed
+        # in place, a list or a tensor: those are looked at each time.
+        self._right: dict[int, list[Any]] = {}
 
     def __getstate__(self) -> dict[str, Any]:
         return {**super().__getstate__(), "_schedules": self._schedules}
@@ -99,17 +100,19 @@ class CheckedOptimizer(torch.optim.Optimizer):
     def check_changes(self) -> None:
         """Checks the hyperparameters that are not those of the last update, before any weight is changed."""
         for index, group in enumerate(self.param_groups):
-            right = self._checked[index]
-            changed = False
-            for name, value in group.items():
-                if name != "params" and right.get(name, right) is not value:
-                    check_group({name: value}, self.ranges)
-                    changed = True
-                    # A list or tensor can be changed in place, and is checked each time.
-                    if not isinstance(value, (list, Tensor)):
-                        right[name] = value
-            if changed:
-                self.check_together(group)
+            values, right = list(group.values()), self._right.get(index, ())
+            if len(right) == len(values):
+                if all(map(operator.is_, values, right)):
+                    continue
+                pairs = zip(group.items(), right, strict=True)
+                check_group({name: value for (name, value), old in pairs if value is not old}, self.ranges)
+            else:
+                check_group(group, self.ranges)
+            self.check_together(group)
+            if any(isinstance(v, (list, Tensor)) for name, v in group.items() if name != "params"):
+                self._right.pop(index, None)
+            else:
+                self._right[index] = values
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         for group in state_dict["param_groups"]:

@@ -125,6 +125,7 @@ class RuleOptimizer(CheckedOptimizer):
         super()._forget()
         self._engines: dict[int, Any] = {}
         self._shown: dict[int, list[int]] = {}  # the steps of each engine that `state` last told
+        self._known: dict[int, tuple[list[Any], dict[str, float], tuple[Any, ...]]] = {}  # see `_today`
 
     def __getstate__(self) -> dict[str, Any]:
         own = ("_engine_name", "_kind", "_stochastic")
@@ -173,13 +174,11 @@ class RuleOptimizer(CheckedOptimizer):
         engines = [self._engine(index) for index in range(len(self.param_groups))]
         self._shown.clear()  # what a new engine asked for is out of date after this update
         gradients = [[p.grad for p in group["params"]] for group in self.param_groups]
-        scale = 1.0 if unscale is None else 1.0 / unscale  # by which a GradScaler has the gradients enlarged
-        gradients = [
-            clipped_by_unit(group["params"], own, number(group["clip_adaptive"]) * scale)
-            if group["clip_adaptive"]
-            else own
-            for group, own in zip(self.param_groups, gradients, strict=True)
-        ]
+        for index, group in enumerate(self.param_groups):
+            if group["clip_adaptive"]:
+                enlarged = 1.0 if unscale is None else 1.0 / unscale  # by a GradScaler
+                share = number(group["clip_adaptive"]) * enlarged
+                gradients[index] = clipped_by_unit(group["params"], gradients[index], share)
         if len(gradients) > 1:
             self._check_gradients(gradients)
         try:
@@ -198,9 +197,12 @@ class RuleOptimizer(CheckedOptimizer):
         self, engines: list[Any], gradients: list[list[Tensor | None]], norm: Any, unscale: Any
     ) -> list[Tensor | None]:
         """Updates group by group; returns the norm of each one's gradients."""
-        values = [self._named(group) for group in self.param_groups]
-        h = [{name: number(value) for name, value in own.items()} for own in values]
-        folded = [self._folded(group, norm, unscale) for group in self.param_groups]
+        today = [self._today(index) for index in range(len(self.param_groups))]
+        h = [own for own, _ in today]
+        folded = [
+            Folded(self._scale(group, norm, unscale), *around)
+            for group, (_, around) in zip(self.param_groups, today, strict=True)
+        ]
         work = list(zip(engines, gradients, h, folded, strict=True))
         if engines and engines[0].rule.sums is not None:
             parts = [e.sums(g, own, f) for e, g, own, f in work]
@@ -208,30 +210,36 @@ class RuleOptimizer(CheckedOptimizer):
             work = [(e, g, {**own, "sums": totals}, f) for e, g, own, f in work]
         return [e.step(g, own, f, self.skipped) for e, g, own, f in work]
 
-    def _folded(self, group: dict[str, Any], norm: Tensor | None, unscale: Any) -> Folded:
-        """What a group's update does besides its rule."""
-        scale: Any = 1.0 if unscale is None else unscale
-        if group["clip_norm"] is not None and norm is not None:
-            # As torch's clip_grad_norm_: the small number keeps a norm of 0 from dividing.
-            limit = number(group["clip_norm"])
-            now = norm * scale
-            share = limit / (float(now) + 1e-6) if now.is_cpu else limit / (now + 1e-6)
-            scale = scale * (min(share, 1.0) if now.is_cpu else share.clamp(max=1.0))  # type: ignore[union-attr]
-        if group.get("maximize"):
-            scale = -scale
+    def _today(self, index: int) -> tuple[dict[str, float], tuple[Any, ...]]:
+        """A group's hyperparameters by their names in the formula, and what `_around` says of it."""
+        right = self._right.get(index)  # it is the same list while no value of the group is another
+        known = self._known.get(index)
+        if known is not None and known[0] is right:
+            return known[1], known[2]
+        group = self.param_groups[index]
+        h, around = self.hyperparameters(index), self._around(group)
+        if right is not None:
+            self._known[index] = right, h, around
+        return h, around
+
+    def _around(self, group: dict[str, Any]) -> tuple[Any, ...]:
+        """The parts of `Folded` but the scale, in their order."""
         l2, decay = number(group["weight_decay"]), number(group["decay"])
         if group.get("decoupled_weight_decay") or group["decoupled"]:
             l2, decay = 0.0, l2 + decay
-        limit = group["clip_value"]
-        ema = group["ema"]
-        return Folded(
-            scale,
-            math.inf if limit is None else number(limit),
-            l2,
-            decay,
-            number(group["l1"]),
-            None if ema is None else number(ema),
-        )
+        limit, ema = group["clip_value"], group["ema"]
+        limit = math.inf if limit is None else number(limit)
+        return limit, l2, decay, number(group["l1"]), None if ema is None else number(ema)
+
+    def _scale(self, group: dict[str, Any], norm: Tensor | None, unscale: Any) -> Any:
+        """What a group's gradients are multiplied with."""
+        scale: Any = 1.0 if unscale is None else unscale
+        if group["clip_norm"] is not None and norm is not None:
+            now = (float(norm) if norm.is_cpu else norm) * scale
+            # As torch's clip_grad_norm_: the small number keeps a norm of 0 from dividing.
+            share = number(group["clip_norm"]) / (now + 1e-6)
+            scale = scale * (share.clamp(max=1.0) if isinstance(share, Tensor) else min(share, 1.0))
+        return -scale if group.get("maximize") else scale
 
     def _scaler(self) -> tuple[Tensor | None, Tensor | None]:
         """Whether to skip this update, and what unscales the gradients, by a GradScaler that steps this."""
@@ -279,7 +287,8 @@ class RuleOptimizer(CheckedOptimizer):
         told = self.state
         h = {name: number(value) for name, value in self._named(group).items()}
         average, name = group["ema"] is not None, "rows" if rows else self._engine_name
-        engine = engine_for(rule, group["params"], h, average, self._kind, self._stochastic, name)
+        with torch.inference_mode(False):  # the state is to outlive a first step inside that mode
+            engine = engine_for(rule, group["params"], h, average, self._kind, self._stochastic, name)
         for i, p in enumerate(engine.parameters):
             values = {name: v for name, v in told.get(p, {}).items() if v is not None}
             if values:

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from torch import Tensor
-
-from stepwell.engine.text import Folded
 from stepwell.optim.optimizer import RuleOptimizer
 
 
@@ -19,5 +16,5 @@ class OwnDecay(RuleOptimizer):
     def _named(self, values: dict[str, Any]) -> dict[str, Any]:
         return super()._named({**values, "weight_decay": 0.0} if values["decoupled"] else values)
 
-    def _folded(self, group: dict[str, Any], norm: Tensor | None, unscale: Any) -> Folded:
-        return super()._folded(group if group["decoupled"] else {**group, "weight_decay": 0.0}, norm, unscale)
+    def _around(self, group: dict[str, Any]) -> tuple[Any, ...]:
+        return super()._around(group if group["decoupled"] else {**group, "weight_decay": 0.0})

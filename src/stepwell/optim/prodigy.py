@@ -4,9 +4,6 @@ import math
 from collections.abc import Iterable
 from typing import Any, Unpack
 
-from torch import Tensor
-
-from stepwell.engine.text import Folded
 from stepwell.errors import UserError
 from stepwell.optim.hyperparameters import number
 from stepwell.optim.optimizer import Extras, Number
@@ -84,9 +81,9 @@ class Prodigy(SharedScalars):
         named = super()._named({**values, "weight_decay": _decays(values)[1]})
         return named if named["beta3"] is not None else {**named, "beta3": number(named["beta2"]) ** 0.5}
 
-    def _folded(self, group: dict[str, Any], norm: Tensor | None, unscale: Any) -> Folded:
+    def _around(self, group: dict[str, Any]) -> tuple[Any, ...]:
         own = {"weight_decay": _decays(group)[0], "decay": 0.0, "decoupled": False}
-        return super()._folded({**group, **own}, norm, unscale)
+        return super()._around({**group, **own})
 
 
 def _decays(group: dict[str, Any]) -> tuple[float, float]:

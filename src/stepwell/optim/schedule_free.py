@@ -8,7 +8,6 @@ from typing import Any, ClassVar, Unpack
 import torch
 from torch import Tensor
 
-from stepwell.engine.text import Folded
 from stepwell.errors import UserError
 from stepwell.optim.hyperparameters import number
 from stepwell.optim.optimizer import Extras, Number, RuleOptimizer
@@ -101,8 +100,8 @@ class ScheduleFree(RuleOptimizer):
         decay = number(values["weight_decay"]) + number(values["decay"])
         return super()._named({**values, "weight_decay": decay})
 
-    def _folded(self, group: dict[str, Any], norm: Tensor | None, unscale: Any) -> Folded:
-        return super()._folded({**group, "weight_decay": 0.0, "decay": 0.0}, norm, unscale)
+    def _around(self, group: dict[str, Any]) -> tuple[Any, ...]:
+        return super()._around({**group, "weight_decay": 0.0, "decay": 0.0})
 
 
 class ScheduleFreeSGD(ScheduleFree):

@@ -1,4 +1,4 @@
-"""One rule text, several engines: the same numbers, whatever the type and the memory layout."""
+"""What the fused engine does besides the rule, as the eager one; see test_every_rule_on_every_engine.py."""
 
 import math
 
@@ -87,19 +87,6 @@ def assert_agree(one, two, dtype):
         torch.testing.assert_close(one[name], two[name], rtol=limit, atol=limit, msg=name)
 
 
-@pytest.mark.parametrize("layout", LAYOUTS)
-@pytest.mark.parametrize("dtype", DTYPES, ids=str)
-@pytest.mark.parametrize("name", FUSED)
-def test_fused_is_eager(name, dtype, layout):
-    """Weights and state after 25 updates are those of the rule's own text on tensors."""
-    if layout == "many" and dtype is torch.float16:
-        pytest.skip("the other layouts cover it")
-    eager, one = run(Eager, RULES[name], layout, dtype)
-    fused, two = run(Fused, RULES[name], layout, dtype)
-    assert one.steps == two.steps
-    assert_agree(eager, fused, dtype)
-
-
 FOLDINGS = [
     Folded(scale=-0.3),
     Folded(clip_value=0.2),
@@ -186,6 +173,54 @@ def test_infinity_and_nan_pass_through(special, stochastic):
         assert torch.equal(results[0].isnan(), results[1].isnan())
         assert torch.equal(results[0].nan_to_num(), results[1].nan_to_num())
         assert int((~results[1].isfinite()).sum()) == 1
+
+
+def test_an_update_without_limits_has_a_kernel_of_its_own():
+    """No other value compiles anew, and a limit so wide that it changes nothing agrees with none."""
+    rule, wide = RULES["adam"], Folded(clip_value=1e30, l2=0.1)
+    results = []
+    for folded in (wide, Folded(l2=0.1)):
+        found, engine = run(Fused, rule, "many", torch.float64, folded, steps=6)
+        results.append(found)
+        jobs = engine._tables[0].jobs
+        assert len(jobs) == (1 if folded.plain else 2)
+        before = dict(jobs)
+        last: list[Tensor | None] = [*tensors("many", torch.float64, 9)]
+        engine.step(last, {**rule.defaults, "lr": 0.3, "eps": 1e-3}, folded)
+        assert jobs == before
+    one, two = results
+    assert_agree(one, two, torch.float64)
+
+
+def test_gradients_changed_between_the_norm_and_the_step_count():
+    """The step takes what it is given, not what the norm was asked of."""
+    w, other = torch.ones(5), torch.full((5,), 2.0)
+    engine = Fused(RULES["sgd"], [w], {"lr": 1.0})
+    gradients: list[Tensor | None] = [torch.full((5,), 9.0)]
+    engine.norm(gradients)
+    gradients[0] = other
+    norm = engine.step(gradients, {"lr": 1.0})
+    assert torch.equal(w, torch.full((5,), -1.0)) and norm is not None
+    assert float(norm) == pytest.approx(math.sqrt(20))
+
+
+def test_scalars_of_the_state_changed_from_outside_count():
+    """A state that is loaded or set between two updates is the next one's, on both engines alike."""
+    results = []
+    for kind in (Eager, Fused):
+        weights = [torch.ones(3, dtype=torch.float64), torch.ones(2, dtype=torch.float64)]
+        rule = RULES["asgd"]
+        engine = kind(rule, weights, rule.defaults)
+        for k in range(6):
+            if k in (2, 4):
+                engine.state[1]["eta"].fill_(0.5)
+                engine.state[0]["mu"].mul_(0.25)
+            gradients: list[Tensor | None] = [w.sin() for w in weights]
+            if k == 3:
+                gradients[0] = None
+            engine.step(gradients, rule.defaults)
+        results.append([*weights, *(x for state in engine.state for x in state.values())])
+    assert all(torch.allclose(a, b, rtol=1e-14, atol=0) for a, b in zip(*results, strict=True))
 
 
 @pytest.mark.parametrize("threads", [1, 2, 3])

@@ -38,20 +38,23 @@ class Stacked:
         self.average, self.kind = average, kind
         self.steps = [0] * len(self.parameters)
         self.state = [new_state(rule, p, h, average, kind, members) for p in self.parameters]
-        self._shapes = [p.detach() for p in self.parameters]
+        self._seen = [p.detach() for p in self.parameters]
         try:
             self._program: Program | None = trace(rule, average)
         except Untraceable:
             self._program = None
-        self._mapped = True  # until a rule turns out to be one that torch.vmap cannot map
+        self._mapped = not rule.matrices  # until a rule turns out to be one that torch.vmap cannot map
 
     def follow(self) -> None:
         """Takes the state to the parameters' type and device."""
-        check_shapes(self.rule, self.parameters, self._shapes)
-        for p, state in zip(self.parameters, self.state, strict=True):
-            for name, value in state.items():
-                scalar = value.dtype is torch.float64 and value.dim() == 1
-                state[name] = value.to(p.device, value.dtype if scalar else self.kind or p.dtype)
+        check_shapes(self.rule, self.parameters, self._seen)
+        h = dict(self.rule.defaults)
+        for p, seen, state in zip(self.parameters, self._seen, self.state, strict=True):
+            if (p.dtype, p.device) != (seen.dtype, seen.device):
+                like = new_state(self.rule, p, h, self.average, self.kind, self.members)
+                for name, value in state.items():
+                    state[name] = value.to(like[name])
+        self._seen = [p.detach() for p in self.parameters]
 
     def norm(self, gradients: Sequence[Tensor | None]) -> Tensor | None:
         """The Euclidean norm of each member's gradients, None without one."""

@@ -67,7 +67,7 @@ def _plain(g: Tensor, b: Tensor, momentum: float) -> Tensor:
 
 
 def _original(rows: int, columns: int) -> float:
-    return max(1.0, rows / columns) ** 0.5
+    return max(1.0, rows / max(columns, 1)) ** 0.5
 
 
 def _as_adam(rows: int, columns: int) -> float:
@@ -93,6 +93,7 @@ MUONS = {
         (State("momentum_buffer"),),
         _DEFAULTS,
         elementwise=False,
+        matrices=True,
     )
     for nesterov in (True, False)
     for name, scale in _SCALES.items()

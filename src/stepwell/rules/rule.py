@@ -34,6 +34,8 @@ class Rule:
     defaults: the hyperparameters and their default values.
     elementwise: an element's new value depends on that element (and on scalars) alone, so that any
         engine may cut, join and lay out tensors as it likes. The others get whole tensors.
+    matrices: it multiplies or decomposes matrices, which rounds otherwise when many are done at once (and
+        chooses other eigenvectors of equal eigenvalues): of a population, one member after the other.
     sums: (w, g, *state, t, **hyperparameters) → 0-d tensors, for a rule that looks at all parameters
         at once. They are added up over the parameters of the optimizer before the update, which gets
         the totals as `sums`.
@@ -45,6 +47,7 @@ class Rule:
     state: tuple[State, ...] = ()
     defaults: Mapping[str, float] = field(default_factory=dict)
     elementwise: bool = True
+    matrices: bool = False
     sums: Callable[..., tuple[Tensor, ...]] | None = None
     text: Callable[..., tuple[Tensor, ...]] | None = None
 

@@ -74,6 +74,7 @@ def shampoo_rule(largest: int) -> Rule:
         (State("preconditioners", start), State("inverse_roots", start)),
         {"lr": 0.1, "eps": 1e-4, "precondition_frequency": 1},
         elementwise=False,
+        matrices=True,
     )
 
 

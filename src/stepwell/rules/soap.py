@@ -118,6 +118,7 @@ def soap_rule(largest: int, vectors: bool) -> Rule:
             "precondition_frequency": 10,
         },
         elementwise=False,
+        matrices=True,
     )
 
 

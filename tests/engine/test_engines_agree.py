@@ -52,10 +52,13 @@ def tensors(layout, dtype, seed):
         made += [torch.randn(4, 3, 2, 2).to(memory_format=torch.channels_last), torch.randn(3700)]
     else:
         made = [torch.randn(6, 4), torch.randn(5)]
-    if dtype is torch.float64:
-        return [x.double() for x in made]
-    # Values that every type holds, in the same layout.
-    return [torch.empty_like(x, dtype=dtype).copy_(x.half()) for x in made]
+    # Values that every type holds, with the same gaps between them.
+    return [
+        torch.zeros(x.untyped_storage().nbytes() // 4, dtype=dtype)
+        .as_strided(x.shape, x.stride(), x.storage_offset())
+        .copy_(x.half())
+        for x in made
+    ]
 
 
 def run(make, rule, layout, dtype, folded=None, steps=STEPS, **options):

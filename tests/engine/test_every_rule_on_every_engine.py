@@ -26,7 +26,8 @@ TOLERANCE = {torch.float64: 1e-12, torch.float32: 1e-4, torch.bfloat16: 3e-2, to
 FOLDED = [
     Folded(scale=0.7, clip_value=1.1, l2=0.03, decay=0.1, l1=0.01, ema=0.9),
     Folded(scale=-1.0, decay=0.05, ema=0.8),
-    Folded(ema=0.0),
+    Folded(l1=0.02, ema=0.0),
+    Folded(clip_value=0.2, ema=0.99),
 ]
 
 # Layout → a parameter beside an ordinary one. `lead` is the members' dimension, or nothing.
@@ -46,8 +47,13 @@ LAYOUTS: dict[str, Any] = {
 def draw(layout: str, dtype: torch.dtype, seed: int, *lead: int) -> list[Tensor]:
     torch.manual_seed(seed)
     made = [LAYOUTS[layout](*lead), torch.randn(*lead, 3)]
-    # Values that every type holds, in the same layout.
-    return [torch.empty_like(x, dtype=dtype).copy_(x.half()) for x in made]
+    return [in_type(x, dtype) for x in made]
+
+
+def in_type(x: Tensor, dtype: torch.dtype) -> Tensor:
+    """Values that every type holds, with the same gaps between them."""
+    memory = torch.zeros(x.untyped_storage().nbytes() // x.element_size(), dtype=dtype)
+    return memory.as_strided(x.shape, x.stride(), x.storage_offset()).copy_(x.half())
 
 
 def gradients_at(weights: list[Tensor], layout: str, step: int, *lead: int) -> list[Tensor | None]:

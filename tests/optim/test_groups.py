@@ -154,3 +154,5 @@ def test_what_is_wrong_is_refused():
             ours.decay_groups(nn.Linear(2, 2), wrong)  # type: ignore[arg-type]
     with pytest.raises(UserError, match="weight has no shape yet"):
         ours.decay_groups(nn.Sequential(nn.LazyLinear(3)), 0.1)
+    with pytest.raises(UserError, match="decay_groups needs the model"):
+        ours.decay_groups(nn.Linear(2, 2).parameters(), 0.1)  # type: ignore[arg-type]

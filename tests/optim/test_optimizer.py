@@ -3,6 +3,8 @@
 import copy
 import math
 import re
+import warnings
+from typing import Any
 
 import pytest
 import torch
@@ -10,6 +12,7 @@ from optimizer_classes import LIKE_ADAM
 from torch import nn
 
 import stepwell.optim as ours
+from stepwell.engine import choose
 from stepwell.engine.eager import pack
 from stepwell.errors import UserError
 
@@ -349,3 +352,86 @@ def test_a_step_inside_the_averages_is_refused():
     with optimizer.averaged(), pytest.raises(UserError, match="step after the block"):
         optimizer.step()
     optimizer.step()
+
+
+@pytest.mark.parametrize("engine", ["eager", "fused"])
+def test_values_set_between_two_steps_count_at_the_next(engine):
+    """Numbers, tuples, tensors changed in place and extras: as in an optimizer made with them."""
+    changes: list[dict[str, Any]] = [
+        {"lr": 0.03},
+        {"betas": (0.5, 0.9)},
+        {"weight_decay": 0.2},
+        {"clip_norm": 0.1, "l1": 0.01},
+        {"l1": 0.0, "clip_value": 1e-3},
+        {"lr": torch.tensor(0.05, dtype=torch.float64)},
+        {},  # below the tensor is changed in place
+        {"maximize": True, "clip_value": None, "clip_norm": None},
+        {},
+    ]
+    one, two = ([torch.ones(4, dtype=torch.float64, requires_grad=True)] for _ in range(2))
+    first = ours.Adam(one, lr=0.1, engine=engine)
+    values: dict[str, Any] = {"lr": 0.1}
+    state = None
+    for k, change in enumerate(changes):
+        first.param_groups[0].update(change)
+        values.update(change)
+        if k == 6:
+            values["lr"].mul_(0.5)
+        second = ours.Adam(two, **values, engine=engine)
+        if state is not None:
+            second.load_state_dict({**second.state_dict(), "state": state})
+        for (p,), optimizer in ((one, first), (two, second)):
+            p.grad = torch.sin(p.detach() + k)
+            optimizer.step()
+        state = second.state_dict()["state"]
+        torch.testing.assert_close(*one, *two, rtol=1e-14, atol=0)
+
+
+def test_a_first_step_in_inference_mode():
+    """The state it makes is changed by the steps outside."""
+    w = torch.ones(3, requires_grad=True)
+    optimizer = ours.Adam([w])
+    w.grad = torch.ones(3)
+    with torch.inference_mode():
+        optimizer.step()
+    optimizer.step()
+    assert int(optimizer.state[w]["step"]) == 2
+
+
+def test_torch_compile_around_a_step():
+    """A compiled function steps as the plain one does."""
+    nets = [problem(), problem()]
+    x = torch.linspace(-1, 1, 20, dtype=torch.float64).view(5, 4)
+    for k, net in enumerate(nets):
+        optimizer = ours.AdamW(net.parameters(), lr=0.1, clip_norm=0.1)
+
+        def step(net=net, optimizer=optimizer):
+            optimizer.zero_grad()
+            net(x).square().mean().backward()
+            optimizer.step()
+
+        run = torch.compile(step, backend="eager") if k else step
+        for _ in range(4):
+            run()
+    for p, q in zip(*(net.parameters() for net in nets), strict=True):
+        torch.testing.assert_close(p, q, rtol=1e-12, atol=1e-15)
+
+
+def test_an_engine_that_cannot_run_says_so_once(monkeypatch):
+    """By itself where a rule could have a kernel; of one that needs whole tensors only when asked."""
+    monkeypatch.setattr(choose, "_said", set())
+    memory = torch.zeros(6)
+
+    def steps(kind, **extras):
+        views = [memory[:4].requires_grad_(), memory[2:].requires_grad_()]
+        optimizer = kind(views, lr=0.1, **extras)
+        for p in views:
+            p.grad = torch.ones(4)
+        with warnings.catch_warnings(record=True) as said:
+            warnings.simplefilter("always")
+            optimizer.step()
+        return [str(w.message) for w in said]
+
+    assert steps(ours.SGD) == ["sgd runs on the eager engine here: two parameters share memory"]
+    assert steps(ours.SGD) == steps(ours.SGD, engine="eager") == steps(ours.LAMB) == []
+    assert steps(ours.LAMB, engine="fused") == ["lamb runs on the eager engine here: it needs whole tensors"]

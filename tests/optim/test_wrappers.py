@@ -461,3 +461,16 @@ def test_what_is_wrong_is_refused(kind, wrong, said):
     base = torch.optim.SGD([torch.ones(2, requires_grad=True)])
     with pytest.raises(UserError, match=said):
         getattr(ours, kind)(**{"base_optimizer" if kind == "SAM" else "base": base, **wrong})
+
+
+@pytest.mark.parametrize("wrap", [ours.Lookahead, ours.SAM, ours.GradientCentralization])
+def test_what_only_the_base_has_is_reached(wrap):
+    """Averages and today's hyperparameters are the base's; what neither has is an AttributeError."""
+    w = torch.ones(3, requires_grad=True)
+    optimizer = wrap(ours.SGD([w], lr=0.25, ema=0.5))
+    optimizer.step(lambda: w.square().sum().backward())
+    assert optimizer.hyperparameters() == {"lr": 0.25}
+    now = w.detach().clone()
+    with optimizer.averaged():
+        assert not torch.equal(w, now)
+    assert torch.equal(w, now) and not hasattr(optimizer, "nonsense")

@@ -37,6 +37,10 @@ def decay_groups(
     number = isinstance(weight_decay, (int, float)) and not isinstance(weight_decay, bool)
     if not number or not 0 <= weight_decay < math.inf:
         raise UserError(f"weight_decay={weight_decay!r} cannot be used: give a number of at least 0")
+    if not isinstance(model, nn.Module):
+        raise UserError(
+            f"decay_groups needs the model, whose layers tell its norms, not {type(model).__name__}"
+        )
     kinds = (*NORMALIZATIONS, *without)
     decays: dict[nn.Parameter, bool] = {}
     for path, module in model.named_modules():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import operator
+import sys
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -158,7 +159,10 @@ class RuleOptimizer(CheckedOptimizer):
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
-        self.update()
+        if "torch._dynamo" in sys.modules:  # torch.compile is not to trace what runs kernels by their address
+            torch.compiler.disable(self.update)()  # pyright: ignore[reportCallIssue]
+        else:
+            self.update()
         return loss
 
     _hooked = torch.optim.Optimizer.profile_hook_step(_step)  # with torch's hooks and a profiler's record

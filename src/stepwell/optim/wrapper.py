@@ -21,7 +21,8 @@ _HOOKS = [
 class Wrapper(Optimizer):
     """An optimizer around another, `base`: its groups, defaults and state are the base's own.
 
-    Whatever wants a torch optimizer takes it: schedulers, scalers, hooks. state_dict is the base's with
+    Whatever wants a torch optimizer takes it: schedulers, scalers, hooks. What only the base has, such as
+    `averaged` and `hyperparameters`, is the base's. state_dict is the base's with
     what the wrapper keeps under a key of its own, so that a run can be cut anywhere and go on bit for bit.
 
     A subclass has `key`, that name, `kept`, the attributes that are copied with it, and tells and takes
@@ -53,6 +54,11 @@ class Wrapper(Optimizer):
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
         self._begin()
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_") or name == "base":
+            raise AttributeError(f"{type(self).__name__} has no attribute {name}")
+        return getattr(self.base, name)
 
     @property
     def param_groups(self) -> list[dict[str, Any]]:  # type: ignore[override]

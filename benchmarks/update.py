@@ -1,20 +1,23 @@
 """Time of an optimizer's update: Stepwell's one pass against torch's kernels and other packages.
 
-    python benchmarks/update.py [--rounds 9] [--threads N] [--rules] [--json FILE]
+    python benchmarks/update.py [--rounds 9] [--threads N] [--rules] [--device cuda] [--json FILE]
 
 First the usual sequence of a training step, clipping by the global norm, AdamW, and an average of the
 weights, on four models. Stepwell does all of it in `step`; torch in clip_grad_norm_, its optimizer and
 _foreach_lerp_. Then, with --rules, every rule that needs no whole tensors, alone, on the 30 M model,
-against torch's forms of it and against the floor: the bytes it must move over the bandwidth.
+against torch's forms of it and against the floor: the bytes it must move over the bandwidth. With --device
+cuda a model of 500 M takes the largest one's place in both.
 
 Contestants take turns within a round, so that a disturbance of the machine hits all alike; the table
 shows medians over the rounds, and the ratio is the median of each round's ratio. Bandwidth is measured in
-the same rounds, by torch adding one array to another in place, over as many bytes as the rule touches.
+the same rounds, by torch adding one array to another in place, over as many bytes as the rule touches; on a
+GPU by torch copying.
 """
 
 from __future__ import annotations
 
 import argparse
+import importlib
 import importlib.metadata
 import json
 import platform
@@ -41,6 +44,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Time of an update, side by side with other optimizers.")
     parser.add_argument("--rounds", type=int, default=9, help="measurements of each contestant")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="for all alike")
+    parser.add_argument("--device", default="cpu", help="cpu or cuda")
     parser.add_argument("--rules", action="store_true", help="also every rule alone, against its floor")
     parser.add_argument(
         "--only", nargs="*", default=[], help="models or rules whose name contains one of these"
@@ -48,10 +52,13 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="also write the figures there")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
+    global device
+    device = torch.device(options.device)
     warnings.filterwarnings("ignore")
+    where = torch.cuda.get_device_name() if on_gpu() else f"{platform.machine()}, {options.threads} threads"
     about = (
-        f"torch {torch.__version__}, Python {platform.python_version()}, {platform.machine()}, "
-        f"{options.threads} threads, {options.rounds} rounds in turn"
+        f"torch {torch.__version__}, Python {platform.python_version()}, {where}, "
+        f"{options.rounds} rounds in turn"
     )
     print(about)
     figures: dict[str, Any] = {"about": about}
@@ -59,7 +66,8 @@ def main() -> None:
     def wanted(name: str) -> bool:
         return not options.only or any(word in name for word in options.only)
 
-    for name, shapes in MODELS.items():
+    models = {**MODELS, **FOR_GPU} if on_gpu() else MODELS
+    for name, shapes in models.items():
         if wanted(name):
             figures[name] = sequence(name, shapes, options.rounds)
     if options.rules:
@@ -89,9 +97,8 @@ def resnet18() -> list[tuple[int, ...]]:
     return [*shapes, (1000, 512), (1000,)]
 
 
-def transformer() -> list[tuple[int, ...]]:
-    """Eight blocks of width 512 and 9,000 words: 30 M."""
-    d = 512
+def transformer(blocks: int, d: int, words: int) -> list[tuple[int, ...]]:
+    """Blocks of width d, with places for 256 words."""
     block = [
         (d,),
         (d,),
@@ -106,20 +113,34 @@ def transformer() -> list[tuple[int, ...]]:
         (d, 4 * d),
         (d,),
     ]
-    return [(9000, d), (256, d), *(shape for _ in range(8) for shape in block), (d,), (d,)]
+    return [(words, d), (256, d), *(shape for _ in range(blocks) for shape in block), (d,), (d,)]
 
 
 MODELS: dict[str, list[tuple[int, ...]]] = {
     "mlp, 0.27 M": mlp(),
     "resnet18, 11.7 M": resnet18(),
-    "transformer, 30 M": transformer(),
+    "transformer, 30 M": transformer(8, 512, 9000),
     "1,000 tensors of 1,000": [(1000,)] * 1000,
 }
+FOR_GPU = {"transformer, 500 M": transformer(24, 1280, 22_000)}
+
+
+device = torch.device("cpu")
+
+
+def on_gpu() -> bool:
+    return device.type == "cuda"
+
+
+def wait() -> None:
+    """Until a GPU has done what it was told."""
+    if on_gpu():
+        torch.cuda.synchronize()
 
 
 def parameters(shapes: list[tuple[int, ...]]) -> list[Tensor]:
     torch.manual_seed(0)
-    made = [torch.randn(shape).mul_(0.02).requires_grad_() for shape in shapes]
+    made = [torch.randn(shape, device=device).mul_(0.02).requires_grad_() for shape in shapes]
     for p in made:
         p.grad = torch.randn_like(p) * 0.01
     return made
@@ -153,10 +174,12 @@ def with_clip_and_average(
     shapes: list[tuple[int, ...]], make: Callable[[list[Tensor]], torch.optim.Optimizer]
 ) -> Contestant:
     made = parameters(shapes)
-    optimizer = make(made)
+    optimizer, gradients = make(made), [p.grad for p in made]
     averages, weights = [p.detach().clone() for p in made], [p.detach() for p in made]
 
     def step() -> None:
+        for p, g in zip(made, gradients, strict=True):
+            p.grad = g  # HeavyBall takes it away
         torch.nn.utils.clip_grad_norm_(made, 1.0)
         optimizer.step()
         torch._foreach_lerp_(averages, weights, 0.001)  # pyright: ignore[reportPrivateImportUsage]
@@ -165,21 +188,18 @@ def with_clip_and_average(
 
 
 def others(shapes: list[tuple[int, ...]]) -> dict[str, Contestant]:
+    """pytorch_optimizer and HeavyBall, where installed; the AdamW of the first is torch's own."""
     found: dict[str, Contestant] = {}
-    if find_spec("pytorch_optimizer"):
-        import pytorch_optimizer  # type: ignore[import-not-found]
-
-        version = importlib.metadata.version("pytorch_optimizer")
-        found[f"pytorch_optimizer {version}"] = with_clip_and_average(
-            shapes, lambda made: pytorch_optimizer.load_optimizer("adamw")(made, lr=1e-4)
-        )
-    if find_spec("heavyball"):
-        import heavyball  # type: ignore[import-not-found]
-
-        version = importlib.metadata.version("heavyball")
-        found[f"HeavyBall {version}"] = with_clip_and_average(
-            shapes, lambda made: heavyball.ForeachAdamW(made, lr=1e-4)
-        )
+    for package, title, make in (
+        ("pytorch_optimizer", "pytorch_optimizer", lambda module: module.load_optimizer("adamw")),
+        ("heavyball", "HeavyBall", lambda module: module.AdamW),
+    ):
+        if find_spec(package):
+            kind = make(importlib.import_module(package))
+            title = f"{title} {importlib.metadata.version(package)}"
+            found[title] = with_clip_and_average(
+                shapes, lambda made, kind=kind: kind(made, lr=1e-4, weight_decay=0.01)
+            )
     return found
 
 
@@ -204,16 +224,25 @@ TORCHS: dict[str, tuple[type[torch.optim.Optimizer], dict[str, Any]]] = {
     "asgd": (torch.optim.ASGD, {}),
     "rprop": (torch.optim.Rprop, {}),
 }
+# Rules that torch does not have → their names in pytorch_optimizer.
+PEERS = {
+    "lion": "lion",
+    "ademamix": "ademamix",
+    "adan": "adan",
+    "schedule-free-sgd": "schedulefreesgd",
+    "schedule-free-adamw": "schedulefreeadamw",
+    "schedule-free-radam": "schedulefreeradam",
+}
 FUSED = (torch.optim.SGD, torch.optim.Adam, torch.optim.Adagrad)
 
 
 def rules(rounds: int, wanted: Callable[[str], bool]) -> dict[str, Any]:
-    shapes = MODELS["transformer, 30 M"]
+    shapes = FOR_GPU["transformer, 500 M"] if on_gpu() else MODELS["transformer, 30 M"]
     size = sum(torch.Size(shape).numel() for shape in shapes)
     print(f"\nevery rule alone, {size:,} parameters, milliseconds")
     print(
         f"{'':26}{'floor':>8}{'ours':>8}{'/floor':>8}"
-        f"{'fused':>8}{'foreach':>8}{'loop':>8}{'/best of torch':>16}"
+        f"{'fused':>8}{'foreach':>8}{'loop':>8}{'/best of torch':>16}{'pytorch_optimizer':>19}"
     )
     found = {}
     for name, rule in RULES.items():
@@ -229,6 +258,9 @@ def rules(rounds: int, wanted: Callable[[str], bool]) -> dict[str, Any]:
                     {"fused": form == "fused"} if kind in FUSED else {}
                 )
                 contestants[form] = kind(parameters(shapes), lr=1e-4, **arguments, **flags).step  # type: ignore[call-arg]
+        if name in PEERS and find_spec("pytorch_optimizer"):
+            load = importlib.import_module("pytorch_optimizer").load_optimizer
+            contestants["peer"] = load(PEERS[name])(parameters(shapes), lr=1e-4).step
         times = measure(contestants, rounds)
         own = {form: statistics.median(t) * 1e3 for form, t in times.items()}
         best = (
@@ -249,7 +281,8 @@ def rules(rounds: int, wanted: Callable[[str], bool]) -> dict[str, Any]:
         cells = [f"{own[form]:8.1f}" if form in own else f"{'':8}" for form in ("fused", "foreach", "loop")]
         to_torch = f"{row['to_torch']:16.2f}" if best else f"{'':16}"
         print(
-            f"{name:26}{own['floor']:8.1f}{own['ours']:8.1f}{row['to_floor']:8.2f}{''.join(cells)}{to_torch}",
+            f"{name:26}{own['floor']:8.1f}{own['ours']:8.1f}{row['to_floor']:8.2f}{''.join(cells)}{to_torch}"
+            + (f"{own['peer']:19.1f}" if "peer" in own else ""),
             flush=True,
         )
     return found
@@ -262,20 +295,23 @@ def alone(rule: Rule, shapes: list[tuple[int, ...]]) -> Contestant:
 
 
 def traffic(size: int, kept: int) -> Contestant:
-    """Moves as many bytes as an update: reads w, g and the state, writes w and the state; in the ratio of an
-    in-place addition, two reads to a write, over arrays of the update's own footprint."""
+    """Moves as many bytes as an update, over arrays of its own footprint: it reads w, g and the state and
+    writes w and the state. By in-place additions, two reads to a write, as near to that as can be; on a GPU,
+    whose bandwidth is told so, by copies."""
     arrays = 2 + kept  # w, g, state
     moved = 4 * size * (arrays + 1 + kept)
     total = 4 * size * arrays
-    a, b = torch.zeros(total // 8), torch.ones(total // 8)
-    share = moved / (3 * 4 * a.numel())  # of one addition's traffic
+    a, b = torch.zeros(total // 8, device=device), torch.ones(total // 8, device=device)
+    share = moved / ((2 if on_gpu() else 3) * 4 * a.numel())  # of one addition's traffic, or copy's
     whole, rest = int(share), share - int(share)
     part = int(rest * a.numel())
 
+    move = Tensor.copy_ if on_gpu() else Tensor.add_
+
     def run() -> None:
         for _ in range(whole):
-            a.add_(b)
-        a[:part].add_(b[:part])
+            move(a, b)
+        move(a[:part], b[:part])
 
     return run
 
@@ -288,8 +324,10 @@ def measure(contestants: dict[str, Contestant], rounds: int) -> dict[str, list[f
     counts = {}
     for name, run in contestants.items():
         run()
+        wait()
         start = time.perf_counter()
         run()
+        wait()
         counts[name] = max(1, int(LEAST_SECONDS / (time.perf_counter() - start)))
     times: dict[str, list[float]] = {name: [] for name in contestants}
     for _ in range(rounds):
@@ -297,6 +335,7 @@ def measure(contestants: dict[str, Contestant], rounds: int) -> dict[str, list[f
             start = time.perf_counter()
             for _ in range(counts[name]):
                 run()
+            wait()
             times[name].append((time.perf_counter() - start) / counts[name])
     return times
 

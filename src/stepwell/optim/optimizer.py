@@ -8,6 +8,7 @@ import sys
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import cache
 from typing import Any, ClassVar, Literal, TypedDict
 
 import torch
@@ -159,8 +160,8 @@ class RuleOptimizer(CheckedOptimizer):
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
-        if "torch._dynamo" in sys.modules:  # torch.compile is not to trace what runs kernels by their address
-            torch.compiler.disable(self.update)()  # pyright: ignore[reportCallIssue]
+        if "torch._dynamo" in sys.modules:
+            _untraced()(self)
         else:
             self.update()
         return loss
@@ -411,6 +412,12 @@ class RuleOptimizer(CheckedOptimizer):
             with torch.no_grad():
                 for (p, _), value in zip(pairs, before, strict=True):
                     p.copy_(value)
+
+
+@cache
+def _untraced() -> Callable[[RuleOptimizer], None]:
+    """`update`, kept from torch.compile, which cannot look into kernels that are called by their address."""
+    return torch.compiler.disable(RuleOptimizer.update)  # type: ignore[return-value]
 
 
 def _check_rows(group: Mapping[str, Any]) -> None:

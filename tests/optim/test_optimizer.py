@@ -398,12 +398,13 @@ def test_a_first_step_in_inference_mode():
     assert int(optimizer.state[w]["step"]) == 2
 
 
-def test_torch_compile_around_a_step():
+@pytest.mark.parametrize("kind", [ours.AdamW, ours.ScheduleFreeAdamW])
+def test_torch_compile_around_a_step(kind):
     """A compiled function steps as the plain one does."""
     nets = [problem(), problem()]
     x = torch.linspace(-1, 1, 20, dtype=torch.float64).view(5, 4)
     for k, net in enumerate(nets):
-        optimizer = ours.AdamW(net.parameters(), lr=0.1, clip_norm=0.1)
+        optimizer = kind(net.parameters(), lr=0.1, clip_norm=0.1)
 
         def step(net=net, optimizer=optimizer):
             optimizer.zero_grad()

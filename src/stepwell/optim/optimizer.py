@@ -421,7 +421,7 @@ def _untraced() -> Callable[[RuleOptimizer], None]:
     def update(optimizer: RuleOptimizer) -> None:
         optimizer.update()  # the class's own
 
-    return torch.compiler.disable(update)
+    return torch.compiler.disable(update)  # pyright: ignore[reportReturnType]
 
 
 def _check_rows(group: Mapping[str, Any]) -> None:

@@ -49,7 +49,12 @@ WRITTEN_OUT = [
         {"kind": "exp_range", "height": 0.5},
         schedules.cyclical(0.03, 0.3, 25, kind="exp_range", decay=0.5 ** (1 / 200)),
     ),
-    ("one-cycle", {"rise": 0.4}, schedules.one_cycle(0.3, 200, 0.4)),
+    ("one-cycle", {"rise": 0.4, "low_momentum": 0.8}, schedules.one_cycle(0.3, 200, 0.4)),
+    (
+        "plateau",
+        {"warmup": 0.1, "factor": 0.5, "patience": 3, "threshold": 0.1},
+        schedules.warm_up(schedules.constant(0.3), 20),
+    ),
     (
         "warm-up-stable-decay",
         {"warmup": 0.1, "decay": 0.5, "shape": "linear", "end": 0.1},
@@ -89,6 +94,9 @@ def test_lengths_scale_with_the_run():
         ({"schedule": "cyclical", "schedule.height": 0.5}, "height has no effect with kind=triangular"),
         ({"schedule": "cyclical", "schedule.kind": "triangle"}, "triangular, triangular2, exp_range"),
         ({"schedule": "one-cycle", "schedule.warmup": 0.1}, "schedule.warmup has no effect"),
+        ({"schedule": "one-cycle", "schedule.low_momentum": 1}, "low_momentum"),
+        ({"schedule": "plateau", "schedule.factor": 1}, "factor"),
+        ({"schedule": "plateau", "schedule.patience": -1}, "at least 0"),
         ({"schedule": "restarts", "schedule.cycles": 0}, "at least 1"),
         ({"schedule": "polynomial", "schedule.power": 0}, "above 0"),
         ({"schedule": "inverse-time", "schedule.end": 0}, "above 0"),

@@ -46,6 +46,8 @@ RUNS = {
     "float16": {"training.precision": "fp16", "model.dropout": 0.1, "optimizer.lr": 0.02},
     "best weights": {"training.weights": "best", "optimizer.lr": 0.02},
     "numbers": {"data": "diabetes", "loss": "huber", "schedule": "one-cycle"},
+    "plateau": {"schedule": "plateau", "schedule.patience": 0, "schedule.threshold": 0.2},
+    "one cycle of momentum": {"schedule": "one-cycle", "schedule.low_momentum": 0.5, "optimizer": "nesterov"},
 }
 
 

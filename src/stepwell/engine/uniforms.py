@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from ctypes import c_double
 from itertools import compress
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.autograd.graph import increment_version
 
 from stepwell.engine.program import Program
 from stepwell.engine.state import state_name
@@ -28,16 +30,17 @@ class Uniforms:
         columns = {name: column for column, name in enumerate(program.scalars)}
         self.step = columns.pop("t")
         self.filled: dict[str, Any] = {}  # numbers that stand in `now` already
-        # Of each parameter, the scalars of its state, and where the worker reads and writes them.
+        # Of each parameter, the scalars of its state, and where the worker reads them.
         self.kept = [[own[state_name(name)] for name in names] for own in state]
-        now, new = torch.from_numpy(self.by_member), torch.from_numpy(self.new)
+        now = torch.from_numpy(self.by_member)
         self.read = [
             [line[:, columns[name]].view(x.shape) for name, x in zip(names, own, strict=True)]
             for line, own in zip(now, self.kept, strict=True)
         ]
-        self.written = [
-            [line[:, place].view(x.shape) for place, x in enumerate(own)]
-            for line, own in zip(new.view(len(state), each, len(names)), self.kept, strict=True)
+        # The numbers of each: they are few, and far sooner written one by one than as tensors.
+        self.cells = [
+            [c_double.from_address(x.data_ptr() + 8 * k) for x in own for k in range(each)]
+            for own in self.kept
         ]
         self.scalar_columns = [columns[name] for name in names]
         self.known: list[int] | None = None  # versions of the scalars whose values stand in `now`
@@ -50,7 +53,9 @@ class Uniforms:
         else:
             self.by_member[:, :, self.step] = np.array(steps)[:, None]
         if self.scalar_columns and self._versions() != self.known:  # loaded, or somebody changed them
-            _copy(self.read, self.kept)
+            torch._foreach_copy_(  # pyright: ignore[reportPrivateImportUsage]
+                [x for own in self.read for x in own], [x for own in self.kept for x in own]
+            )
         for name, column in self.given.items():
             value = values[name]
             if not isinstance(value, (int, float)):  # of each member, or a 0-d tensor
@@ -60,19 +65,17 @@ class Uniforms:
                 self.now[:, column] = self.filled[name] = value
 
     def keep(self, there: Sequence[bool]) -> None:
-        """Copies the new scalars to the state of the parameters that were updated."""
+        """Writes the new scalars to the state of the parameters that were updated."""
         if not self.scalar_columns:
             return
-        _copy(list(compress(self.kept, there)), list(compress(self.written, there)))
+        values = self.new.reshape(*self.by_member.shape[:2], -1).transpose(0, 2, 1).reshape(len(there), -1)
+        for own, line in compress(zip(self.cells, values.tolist(), strict=True), there):
+            for cell, value in zip(own, line, strict=True):
+                cell.value = value
+        increment_version([x for own in compress(self.kept, there) for x in own])
         if all(there):
             self.now[:, self.scalar_columns] = self.new
         self.known = self._versions() if all(there) else None
 
     def _versions(self) -> list[int]:
         return [x._version for own in self.kept for x in own]
-
-
-def _copy(to: list[list[Tensor]], values: list[list[Tensor]]) -> None:
-    torch._foreach_copy_(  # pyright: ignore[reportPrivateImportUsage]
-        [x for own in to for x in own], [x for own in values for x in own]
-    )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 
@@ -43,6 +44,15 @@ def resolve(recipe: Recipe, data: DataSet) -> Recipe:
         )
     if training.weights == "best" and not len(data.validation):
         raise UserError("training.weights=best has no effect without a validation part: set data.validation")
+    if recipe.schedule.watching() is not None and not len(data.validation):
+        raise UserError(
+            f"schedule={recipe.schedule.name} has no effect without a validation part: set data.validation"
+        )
+    if recipe.schedule.momentum(0.5, 1) is not None and not momentum_of(recipe.optimizer):
+        raise UserError(
+            f"schedule.low_momentum has no effect with optimizer={recipe.optimizer.name}, which has no "
+            "momentum that may change: remove it"
+        )
     epoch = updates_per_epoch(len(data.train), training.batch_size, training.accumulate)
     decided: dict[str, object] = {"device": str(choose_device(training.device))}
     epochs = training.epochs
@@ -53,6 +63,13 @@ def resolve(recipe: Recipe, data: DataSet) -> Recipe:
         decided["evaluate_every"] = epoch * max(math.ceil(updates / (EVALUATIONS * epoch)), 1)
     training = training.model_copy(update=decided)
     return recipe.model_copy(update={"loss": loss, "training": training})
+
+
+def momentum_of(optimizer: Any) -> float:
+    """The momentum, or β1, of a recipe's optimizer; 0 where it has none or it must stay."""
+    if optimizer.name.startswith("schedule-free"):
+        return 0.0
+    return getattr(optimizer, "momentum", None) or getattr(optimizer, "beta1", None) or 0.0
 
 
 def choose_device(name: str) -> torch.device:

@@ -11,11 +11,12 @@ from stepwell.errors import UserError
 from stepwell.recipe import parse_changes, read_recipe
 from stepwell.report.line_chart import Panel, svg
 from stepwell.report.text_chart import text_chart
-from stepwell.schedules import Schedule
+from stepwell.schedules import Plateau, Schedule
 from stepwell.schedules.configs import SCHEDULES, ScheduleConfig, build
 from stepwell.training import files
 
 COLUMNS, ROWS = 60, 10  # of the text curve, and of the table
+EVALUATIONS = 60  # of the run that a schedule is drawn for which goes by the loss
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,10 @@ class View:
 
     @property
     def help(self) -> str:
-        return (type(self.config).__doc__ or "").strip()
+        text = (type(self.config).__doc__ or "").strip()
+        if self._plateau is not None:
+            text += f" Drawn for {EVALUATIONS} evaluations, whose loss falls for the first third."
+        return text
 
     @property
     def keys(self) -> dict[str, Any]:
@@ -47,7 +51,17 @@ class View:
 
     @property
     def rate(self) -> Schedule:
-        return build(self.config, 1.0 if self.lr is None else self.lr, self.updates)
+        """The rate of a run; of one that goes by the loss, for the example that `help` tells."""
+        rate, plateau = build(self.config, 1.0 if self.lr is None else self.lr, self.updates), self._plateau
+        if plateau is None:
+            return rate
+        # The loss of the k-th of EVALUATIONS falls for the first third of them.
+        factors = [plateau.update(max(EVALUATIONS / 3 - k, 1)) for k in range(EVALUATIONS)]
+        return lambda step: rate(step) * factors[min(int(step / self.updates * EVALUATIONS), EVALUATIONS - 1)]
+
+    @property
+    def _plateau(self) -> Plateau | None:
+        return self.config.watching()
 
     @property
     def label(self) -> str:

@@ -8,7 +8,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from stepwell import schedules
-from stepwell.schedules import Schedule
+from stepwell.schedules import Plateau, Schedule
 
 
 class ScheduleConfig(BaseModel):
@@ -20,6 +20,14 @@ class ScheduleConfig(BaseModel):
     def after(self, lr: float, steps: int) -> Schedule:
         """The function from step to rate, `lr` its highest value."""
         raise NotImplementedError
+
+    def watching(self) -> Plateau | None:
+        """What lowers the rate by the validation loss: the rate's factor, told of each evaluation."""
+        return None
+
+    def momentum(self, high: float, steps: int) -> Schedule | None:
+        """The function from step to momentum, `high` the optimizer's own; None where it stays."""
+        return None
 
 
 def _warmup(default: float) -> float:
@@ -154,9 +162,36 @@ class OneCycleConfig(ScheduleConfig):
 
     name: Literal["one-cycle"] = "one-cycle"
     rise: float = Field(0.3, gt=0, lt=1, description="share of the run in which the rate rises")
+    low_momentum: float | None = Field(
+        None, ge=0, lt=1, description="momentum or β1 where the rate is highest (default: it stays as it is)"
+    )
 
     def after(self, lr: float, steps: int) -> Schedule:
         return schedules.one_cycle(lr, steps, self.rise)
+
+    def momentum(self, high: float, steps: int) -> Schedule | None:
+        if self.low_momentum is None:
+            return None
+        return schedules.one_cycle_momentum(steps, self.rise, high, self.low_momentum)
+
+
+class PlateauConfig(ScheduleConfig):
+    """The same rate until the validation loss stops falling, then a cut."""
+
+    name: Literal["plateau"] = "plateau"
+    warmup: float = _warmup(0.0)
+    factor: float = Field(0.1, ge=0, lt=1, description="what each cut multiplies the rate with")
+    patience: int = Field(5, ge=0, description="evaluations in a row without a lower loss before a cut")
+    threshold: float = Field(1e-4, ge=0, lt=1, description="least fall that counts, as a share of the loss")
+    end: float = _end(0.0)
+
+    def after(self, lr: float, steps: int) -> Schedule:
+        return schedules.constant(lr)
+
+    def watching(self) -> Plateau | None:
+        return Plateau(
+            1.0, factor=self.factor, patience=self.patience, threshold=self.threshold, min_lr=self.end, eps=0
+        )
 
 
 class WarmUpStableDecayConfig(ScheduleConfig):
@@ -185,6 +220,7 @@ SCHEDULES: dict[str, type[ScheduleConfig]] = {
     "cyclical": CyclicalConfig,
     "one-cycle": OneCycleConfig,
     "warm-up-stable-decay": WarmUpStableDecayConfig,
+    "plateau": PlateauConfig,
 }
 
 

@@ -57,9 +57,11 @@ def save(folder: Path, run: Run, good: Snapshot, extra: dict[str, Any], keep: in
             "steps": good.steps,
             "scaler": good.scaler,
             "closure": good.closure[1],
+            "plateau": good.plateau,
         },
         "closure": closure,
         "rate_factor": run.rate_factor,
+        "plateau": run.plateau.state_dict() if run.plateau is not None else None,
         "roll_backs": run.roll_backs,
         "rolled_back_to": run.rolled_back_to,
         "skipped": int(run.skipped),
@@ -192,6 +194,8 @@ def _restore(
     restore_random_state(_below("random.", tensors), run.device)
     run.update, run.rate_factor, run.roll_backs = state["update"], state["rate_factor"], state["roll_backs"]
     run.rolled_back_to = state["rolled_back_to"]
+    if run.plateau is not None:
+        run.plateau.load_state_dict(state["plateau"])
     run.skipped.fill_(state["skipped"])
     run.time_is_up = state["time_is_up"]
     run.seconds_before, run.progress, run.best = state["seconds"], state["progress"], state["best"]
@@ -208,6 +212,7 @@ def _restore(
         good.update, good.steps = state["good"]["update"], state["good"]["steps"]
         good.scaler = state["good"]["scaler"]
         good.closure = kept, state["good"]["closure"]
+        good.plateau = state["good"].get("plateau")
     return Loaded(good, state, notes)
 
 

@@ -209,6 +209,8 @@ class Conductor:
             elif len(part):
                 message = f"the {split} loss after update {run.update} is not finite"
                 self._write({"update": run.update, "event": "not finite", "message": message})
+            if split == "validation" and len(part) and run.plateau is not None:
+                run.plateau.update(found.get("loss", math.inf))
             if split == "validation" and found:
                 self.latest["validation"] = found
                 if found["loss"] < run.best.get("loss", math.inf):

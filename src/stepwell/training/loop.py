@@ -78,8 +78,7 @@ def update(run: Run) -> Tensor:
     of them lowering the scale has not helped, and the norm is NaN.
     """
     optimizer = run.optimizer
-    for group in optimizer.param_groups:
-        group["lr"] = run.rate()
+    run.follow_schedule()
     if run.scaler is None:
         optimizer.update()
     else:

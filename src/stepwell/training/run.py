@@ -22,7 +22,7 @@ from stepwell.nn.network import Network
 from stepwell.optim import configs as optimizers
 from stepwell.optim.optimizer import RuleOptimizer
 from stepwell.optim.schedule_free import ScheduleFree
-from stepwell.recipe import Recipe, choose_device, updates_per_epoch
+from stepwell.recipe import Recipe, choose_device, momentum_of, updates_per_epoch
 from stepwell.schedules import configs as schedules
 from stepwell.training.closure_optimizer import ClosureOptimizer, flattened, restored
 
@@ -127,7 +127,10 @@ class Run:
         else:
             self.updates = training.updates  # None: a budget in seconds
         # A budget in seconds has no last update: its schedule counts in thousandths of the budget.
-        self.schedule = schedules.build(self.recipe.schedule, self.recipe.optimizer.lr, self.updates or 1000)
+        wanted, places = self.recipe.schedule, self.updates or 1000
+        self.schedule = schedules.build(wanted, self.recipe.optimizer.lr, places)
+        self.momentum = wanted.momentum(momentum_of(self.recipe.optimizer), places)
+        self.plateau = wanted.watching()  # a factor of the rate
         wanted = self.recipe.augment
         transform: Transform | None = None
         if wanted.flip or wanted.crop or wanted.noise:
@@ -253,8 +256,24 @@ class Run:
 
     def rate(self) -> float:
         """The learning rate of the next update."""
-        place = self.update if self.updates is not None else 1000 * self.progress
-        return self.schedule(place) * self.rate_factor
+        plateau = 1.0 if self.plateau is None else self.plateau.value
+        return self.schedule(self._place) * self.rate_factor * plateau
+
+    def follow_schedule(self) -> None:
+        """Puts today's rate, and the momentum if it is scheduled, into the optimizer."""
+        rate, momentum = self.rate(), self.momentum
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+            if momentum is not None:
+                now = momentum(self._place)
+                group.update(
+                    {"momentum": now} if "momentum" in group else {"betas": (now, *group["betas"][1:])}
+                )
+
+    @property
+    def _place(self) -> float:
+        """Where the schedule stands: the update, or thousandths of a budget in seconds."""
+        return self.update if self.updates is not None else 1000 * self.progress
 
     def next_stop(self) -> int:
         """The update after which something is due: a line of metrics, an evaluation, the end."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
 from typing import Any
@@ -73,6 +74,7 @@ class Fused:
             raise Unsupported(str(error)) from error
         self._kind = _supported(self.parameters, members)
         self._steps = [0] * len(self.parameters)  # updates begun
+        self._norm: tuple[list[Any], Tensor | None] = [], None  # what `norm` found for the step to come
         self.state = [new_state(rule, p, h, average, kind, members) for p in self.parameters]
         self._build()
 
@@ -125,7 +127,8 @@ class Fused:
 
     def norm(self, gradients: Sequence[Tensor | None]) -> Tensor | None:
         """The Euclidean norm of the gradients, None without one."""
-        return _norm([table.squares(self._of(table, gradients)) for table in self._tables])
+        self._norm = _norm([table.squares(self._of(table, gradients)) for table in self._tables])
+        return self._norm[1]
 
     def step(
         self,
@@ -143,7 +146,10 @@ class Fused:
         if "sums" in values:
             values |= {f"sums.{i}": total for i, total in enumerate(values.pop("sums"))}
         own = (self._steps, values, folded.plain, skip)
-        return _norm([table.update(self._of(table, gradients), *own) for table in self._tables])
+        squares = [table.update(self._of(table, gradients), *own) for table in self._tables]
+        (asked, norm), self._norm = self._norm, ([], None)
+        # Where `norm` was asked for these gradients just now, tables return what they added up then.
+        return norm if asked and all(map(operator.is_, squares, asked)) else _norm(squares)[1]
 
     def sums(self, gradients: Sequence[Tensor | None], h: Mapping[str, Any], folded: Folded) -> list[Tensor]:
         """What the rule adds up over all parameters before the update, for these."""
@@ -153,14 +159,17 @@ class Fused:
         return gradients if len(self._tables) == 1 else [gradients[i] for i in table.numbers]
 
 
-def _norm(squares: Sequence[float | np.ndarray | Tensor | None]) -> Tensor | None:
+def _norm(squares: list[Any]) -> tuple[list[Any], Tensor | None]:
+    """The norm from each table's Σ g², None where none has one; with them."""
     parts = [s for s in squares if s is not None]
     if not parts:
-        return None
+        return squares, None
     total = sum(parts)
     if isinstance(total, float):
-        return torch.scalar_tensor(math.sqrt(total), dtype=torch.float64)
-    return total.sqrt() if isinstance(total, Tensor) else torch.as_tensor(np.sqrt(total), dtype=torch.float64)
+        return squares, torch.scalar_tensor(math.sqrt(total), dtype=torch.float64)
+    if isinstance(total, Tensor):
+        return squares, total.sqrt()
+    return squares, torch.as_tensor(np.sqrt(total), dtype=torch.float64)
 
 
 def _supported(parameters: Sequence[Tensor], members: int | None) -> Any:

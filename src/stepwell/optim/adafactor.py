@@ -7,7 +7,8 @@ from typing import Any, ClassVar, Unpack
 
 from torch import Tensor
 
-from stepwell.optim.optimizer import Extras, Number, RuleOptimizer
+from stepwell.optim.extras import Extras, Number
+from stepwell.optim.optimizer import RuleOptimizer
 from stepwell.optim.own_decay import OwnDecay
 from stepwell.rules import Rule
 from stepwell.rules.adafactor import ADAFACTOR, ADAFACTOR_EPS

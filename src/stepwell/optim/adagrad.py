@@ -5,8 +5,9 @@ from typing import Any, Unpack
 
 import torch
 
+from stepwell.optim.extras import Extras, Number
 from stepwell.optim.hyperparameters import number
-from stepwell.optim.optimizer import Extras, Number, RuleOptimizer
+from stepwell.optim.optimizer import RuleOptimizer
 from stepwell.rules import Rule
 from stepwell.rules.adagrad import ADAGRAD, ADAGRAD_INSIDE
 

@@ -6,7 +6,8 @@ from typing import Any, Unpack
 from torch import Tensor
 
 from stepwell.errors import UserError
-from stepwell.optim.optimizer import Extras, Number, RuleOptimizer
+from stepwell.optim.extras import Extras, Number
+from stepwell.optim.optimizer import RuleOptimizer
 from stepwell.rules import Rule
 from stepwell.rules.adam import ADAM
 from stepwell.rules.adam_inside import ADAM_INSIDE

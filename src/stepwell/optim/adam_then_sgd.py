@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from typing import Any, Unpack
 
-from stepwell.optim.optimizer import Extras, Number
+from stepwell.optim.extras import Extras, Number
 from stepwell.optim.shared_scalars import SharedScalars
 from stepwell.rules.adam_then_sgd import ADAM_THEN_SGD
 

@@ -3,7 +3,8 @@
 from collections.abc import Iterable
 from typing import Any, ClassVar, Unpack
 
-from stepwell.optim.optimizer import Extras, Number, RuleOptimizer
+from stepwell.optim.extras import Extras, Number
+from stepwell.optim.optimizer import RuleOptimizer
 from stepwell.rules.adan import ADAN
 
 

@@ -19,8 +19,9 @@ from stepwell.engine.state import new_state
 from stepwell.engine.sums import add_up
 from stepwell.engine.text import Folded
 from stepwell.errors import UserError
+from stepwell.optim.extras import GROUP_EXTRAS, WHOLE_EXTRAS, Number
 from stepwell.optim.hyperparameters import ANY, LENGTHS, NOT_HERE
-from stepwell.optim.optimizer import GROUP_EXTRAS, WHOLE_EXTRAS, Number, RuleOptimizer
+from stepwell.optim.optimizer import RuleOptimizer
 from stepwell.rules import Rule, State
 
 # Names that mean something in every group, in a rule's call or in the state.

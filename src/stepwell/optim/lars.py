@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from typing import Any, Unpack
 
-from stepwell.optim.optimizer import Extras, Number
+from stepwell.optim.extras import Extras, Number
 from stepwell.optim.own_decay import OwnDecay
 from stepwell.rules.lars import LARS as RULE
 

@@ -10,9 +10,9 @@ from torch import Tensor
 
 from stepwell.errors import UserError
 from stepwell.optim.checked import CheckedOptimizer, Number
+from stepwell.optim.extras import GROUP_EXTRAS, WHOLE_EXTRAS
 from stepwell.optim.hyperparameters import check_names, number
 from stepwell.optim.line_search import Point, strong_wolfe
-from stepwell.optim.optimizer import GROUP_EXTRAS, WHOLE_EXTRAS
 
 NARROW = 1e-9  # a bracket that moves no weight by more than this is not searched further
 

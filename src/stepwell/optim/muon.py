@@ -4,7 +4,8 @@ from collections.abc import Iterable
 from typing import Any, Unpack
 
 from stepwell.errors import UserError
-from stepwell.optim.optimizer import Extras, Number, RuleOptimizer
+from stepwell.optim.extras import Extras, Number
+from stepwell.optim.optimizer import RuleOptimizer
 from stepwell.rules import Rule
 from stepwell.rules.muon import MUON, MUONS
 

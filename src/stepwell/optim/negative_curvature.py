@@ -11,7 +11,7 @@ from torch import Tensor
 from stepwell.curvature.lanczos import eigenpairs
 from stepwell.curvature.products import Curvature
 from stepwell.optim.backtracking import halved
-from stepwell.optim.optimizer import Number
+from stepwell.optim.checked import Number
 from stepwell.optim.second_order import Closure, SecondOrder, check_count
 
 

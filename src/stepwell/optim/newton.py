@@ -11,7 +11,7 @@ from stepwell.curvature.conjugate_gradients import newton_direction
 from stepwell.curvature.products import LIMIT, Curvature
 from stepwell.curvature.spectrum import through_spectrum
 from stepwell.errors import UserError
-from stepwell.optim.optimizer import Number
+from stepwell.optim.checked import Number
 from stepwell.optim.second_order import Closure, SecondOrder, check_count
 
 SOLVERS = ("auto", "direct", "cg")

@@ -5,8 +5,8 @@ from collections.abc import Iterable
 from typing import Any, Unpack
 
 from stepwell.errors import UserError
+from stepwell.optim.extras import Extras, Number
 from stepwell.optim.hyperparameters import number
-from stepwell.optim.optimizer import Extras, Number
 from stepwell.optim.shared_scalars import SharedScalars
 from stepwell.rules.prodigy import PRODIGY
 

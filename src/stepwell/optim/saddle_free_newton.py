@@ -10,7 +10,7 @@ from torch import Tensor
 from stepwell.curvature.lanczos import lanczos
 from stepwell.curvature.products import LIMIT, Curvature
 from stepwell.curvature.spectrum import through_spectrum
-from stepwell.optim.optimizer import Number
+from stepwell.optim.checked import Number
 from stepwell.optim.second_order import Closure, SecondOrder, check_count
 
 

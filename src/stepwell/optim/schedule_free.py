@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 
 from stepwell.errors import UserError
+from stepwell.optim.extras import Extras, Number
 from stepwell.optim.hyperparameters import number
-from stepwell.optim.optimizer import Extras, Number, RuleOptimizer
+from stepwell.optim.optimizer import RuleOptimizer
 from stepwell.rules.schedule_free import SCHEDULE_FREE_ADAMW, SCHEDULE_FREE_RADAM, SCHEDULE_FREE_SGD
 
 

@@ -4,8 +4,9 @@ import math
 from collections.abc import Iterable
 from typing import Any, ClassVar, Unpack
 
+from stepwell.optim.extras import Extras, Number
 from stepwell.optim.hyperparameters import ABOVE_0
-from stepwell.optim.optimizer import Extras, Number, RuleOptimizer
+from stepwell.optim.optimizer import RuleOptimizer
 from stepwell.rules import Rule
 from stepwell.rules.shampoo import SHAMPOO, shampoo_rule
 

@@ -5,8 +5,9 @@ from collections.abc import Iterable
 from typing import Any, ClassVar, Unpack
 
 from stepwell.errors import UserError
+from stepwell.optim.extras import Extras, Number
 from stepwell.optim.hyperparameters import ABOVE_0
-from stepwell.optim.optimizer import Extras, Number, RuleOptimizer
+from stepwell.optim.optimizer import RuleOptimizer
 from stepwell.rules.sparse_adam import SPARSE_ADAM
 
 

@@ -61,7 +61,7 @@ def save(folder: Path, run: Run, good: Snapshot, extra: dict[str, Any], keep: in
         },
         "closure": closure,
         "rate_factor": run.rate_factor,
-        "plateau": run.plateau.state_dict() if run.plateau is not None else None,
+        "plateau": run.plateau_state(),
         "roll_backs": run.roll_backs,
         "rolled_back_to": run.rolled_back_to,
         "skipped": int(run.skipped),
@@ -194,8 +194,7 @@ def _restore(
     restore_random_state(_below("random.", tensors), run.device)
     run.update, run.rate_factor, run.roll_backs = state["update"], state["rate_factor"], state["roll_backs"]
     run.rolled_back_to = state["rolled_back_to"]
-    if run.plateau is not None:
-        run.plateau.load_state_dict(state["plateau"])
+    run.load_plateau_state(state.get("plateau"))
     run.skipped.fill_(state["skipped"])
     run.time_is_up = state["time_is_up"]
     run.seconds_before, run.progress, run.best = state["seconds"], state["progress"], state["best"]

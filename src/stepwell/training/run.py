@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -269,6 +270,16 @@ class Run:
                 group.update(
                     {"momentum": now} if "momentum" in group else {"betas": (now, *group["betas"][1:])}
                 )
+
+    def plateau_state(self) -> dict[str, float | None] | None:
+        """What the plateau counts, for JSON; None where the schedule has none."""
+        if self.plateau is None:
+            return None
+        return {n: v if math.isfinite(v) else None for n, v in self.plateau.state_dict().items()}
+
+    def load_plateau_state(self, state: dict[str, float | None] | None) -> None:
+        if self.plateau is not None and state is not None:
+            self.plateau.load_state_dict({n: math.inf if v is None else v for n, v in state.items()})
 
     @property
     def _place(self) -> float:

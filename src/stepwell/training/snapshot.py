@@ -52,8 +52,7 @@ class Snapshot:
                 live.copy_(self.tensors[name])
         if run.scaler is not None:
             run.scaler.load_state_dict(self.scaler)
-        if run.plateau is not None and self.plateau is not None:
-            run.plateau.load_state_dict(self.plateau)
+        run.load_plateau_state(self.plateau)
         run.skipped.zero_()
         for engine, steps in zip(run.optimizer.engines(), self.steps, strict=True):
             engine.steps[:] = steps
@@ -68,4 +67,4 @@ class Snapshot:
         tensors, about = run.closure_state()
         self.closure = {name: value.clone() for name, value in tensors.items()}, about
         self.scaler = run.scaler.state_dict() if run.scaler is not None else {}
-        self.plateau = run.plateau.state_dict() if run.plateau is not None else None
+        self.plateau = run.plateau_state()

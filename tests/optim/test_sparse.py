@@ -106,9 +106,11 @@ def test_a_gradient_that_becomes_sparse_goes_on_with_the_state():
     torch.testing.assert_close(*ends, rtol=1e-12, atol=1e-13)
 
 
-@pytest.mark.parametrize("wrong", [{"decay": 0.1}, {"l1": 0.1}, {"clip_adaptive": 0.1}])
+@pytest.mark.parametrize(
+    "wrong", [{"decay": 0.1}, {"l1": 0.1}, {"clip_adaptive": 0.1}, {"stochastic_rounding": True}]
+)
 def test_what_changes_every_row_is_refused(wrong):
-    """Decay, L1 and adaptive clipping would act on rows without a gradient: they are named, nothing moves."""
+    """What would act on rows without a gradient, and rounding by chance: they are named, nothing moves."""
     table, head, parameters = problem("SparseAdam")
     before = table.weight.detach().clone()
     optimizer = ours.SparseAdam(parameters, **wrong)

@@ -11,6 +11,7 @@ from torch import Tensor
 from stepwell.engine.eager import total_norm
 from stepwell.engine.state import AVERAGE, check_shapes, new_state
 from stepwell.engine.text import Folded, whole_update
+from stepwell.errors import UserError
 from stepwell.rules import Rule
 
 
@@ -32,6 +33,11 @@ class Rows:
         kind: torch.dtype | None = None,
         stochastic: bool = False,
     ) -> None:
+        if stochastic:
+            raise UserError(
+                "stochastic_rounding does not go with sparse gradients: leave it out, or build the layer "
+                "with sparse=False"
+            )
         self.rule, self.parameters = rule, list(parameters)
         self.steps = [0] * len(self.parameters)
         self.state = [new_state(rule, p, h, average, kind) for p in self.parameters]

@@ -57,7 +57,15 @@ def start(function):
 
 
 SHAPES = [(6, 4), (7, 3), (5,), (1, 8), (3,)]  # the second is cut unevenly, the fourth leaves one without
-EXTRAS = {"weight_decay": 0.02, "decay": 0.1, "clip_norm": 0.5, "clip_value": 0.3, "l1": 0.01, "ema": 0.9}
+EXTRAS = {
+    "weight_decay": 0.02,
+    "decay": 0.1,
+    "clip_norm": 0.5,
+    "clip_value": 0.3,
+    "clip_adaptive": 0.05,
+    "l1": 0.01,
+    "ema": 0.9,
+}
 
 
 def whole(seed):

@@ -52,7 +52,7 @@ class Kernel:
         options.loop_vectorization = True
         builder = binding.create_pass_builder(machine, options)
         builder.getModulePassManager().run(parsed, builder)
-        self._engine = binding.create_mcjit_compiler(parsed, machine)  # held: it owns the code
+        self._engine = binding.create_mcjit_compiler(parsed, machine)  # held: it owns the code, and `machine`
         self._engine.finalize_object()
         self.address = self._engine.get_function_address("worker")
 
@@ -71,13 +71,22 @@ def kernel(program: Program, types: Mapping[str, torch.dtype], stochastic: bool 
 
 
 @cache
-def _machine() -> binding.TargetMachine:
+def _host() -> tuple[binding.Target, dict[str, str]]:
     binding.initialize_native_target()
     binding.initialize_native_asmprinter()
-    target = binding.Target.from_default_triple()
-    return target.create_target_machine(
-        cpu=binding.get_host_cpu_name(), features=binding.get_host_cpu_features().flatten(), opt=3
-    )
+    about = {"cpu": binding.get_host_cpu_name(), "features": binding.get_host_cpu_features().flatten()}
+    return binding.Target.from_default_triple(), about
+
+
+def _machine() -> binding.TargetMachine:
+    """This processor; a new one each time, since who compiles with it frees it with the code."""
+    target, about = _host()
+    return target.create_target_machine(**about, opt=3)
+
+
+@cache
+def _data_layout() -> str:
+    return str(_machine().target_data)
 
 
 class _Printer:
@@ -89,7 +98,7 @@ class _Printer:
         self.real = F64 if torch.float64 in types.values() else F32
         self.module = ir.Module("stepwell")
         self.module.triple = binding.get_default_triple()
-        self.module.data_layout = str(_machine().target_data)
+        self.module.data_layout = _data_layout()
         self._worker(self._update())
 
     # -- the update of one chunk ----------------------------------------------------------------------

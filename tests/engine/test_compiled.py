@@ -30,7 +30,7 @@ def test_threads_that_start_at_once(compiled):
         engine = Fused(rule, weights, rule.defaults)
         for _ in range(5):
             gradients: list[Any] = [w.sin() for w in weights]
-            h = {**rule.defaults}
+            h: dict[str, Any] = {**rule.defaults}
             if rule.sums is not None:
                 h["sums"] = tuple(engine.sums(gradients, h, Folded()))
             engine.step(gradients, h)

@@ -194,7 +194,7 @@ def test_defaults_of_a_rule_can_be_replaced():
         one_length,
         (State("n", scalar=True),),
         {"lr": 0.1},
-        sums=lambda w, g, n, *, t, lr: ((g * g).sum(),),
+        sums=lambda w, g, n, *, t, lr: (g * g,),
     )
     kind = from_rule(rule)
     assert kind.__name__ == "OneLength" and kind.rules[0].elementwise

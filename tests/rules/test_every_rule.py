@@ -27,7 +27,7 @@ def run(rule, w, gradients, start=1):
     for t, g in enumerate(gradients, start):
         h = dict(rule.defaults)
         if rule.sums is not None:
-            h["sums"] = tuple(x.double() for x in rule.sums(w, g, *state, t=t, **rule.defaults))
+            h["sums"] = tuple(x.sum() for x in rule.sums(w, g, *state, t=t, **rule.defaults))
         w, *state = rule.update(w, g, *state, t=t, **h)
     return w, state
 
@@ -45,7 +45,7 @@ def test_arguments_stay_and_shapes_too(rule):
     for t, g in enumerate(gradients, 1):
         h = dict(rule.defaults)
         if rule.sums is not None:
-            h["sums"] = rule.sums(w, g, *state, t=t, **rule.defaults)
+            h["sums"] = tuple(x.sum() for x in rule.sums(w, g, *state, t=t, **rule.defaults))
         before = [x.clone() for x in (w, g, *state)]
         new = rule.update(w, g, *state, t=t, **h)
         assert all(torch.equal(a, b) for a, b in zip((w, g, *state), before, strict=True))

@@ -95,6 +95,7 @@ def test_lengths_scale_with_the_run():
         ({"schedule": "cyclical", "schedule.kind": "triangle"}, "triangular, triangular2, exp_range"),
         ({"schedule": "one-cycle", "schedule.warmup": 0.1}, "schedule.warmup has no effect"),
         ({"schedule": "one-cycle", "schedule.low_momentum": 1}, "low_momentum"),
+        ({"schedule": "one-cycle", "schedule.low_momentum": 0}, "low_momentum"),
         ({"schedule": "plateau", "schedule.factor": 1}, "factor"),
         ({"schedule": "plateau", "schedule.patience": -1}, "at least 0"),
         ({"schedule": "restarts", "schedule.cycles": 0}, "at least 1"),

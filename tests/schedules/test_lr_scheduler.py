@@ -216,3 +216,14 @@ def test_what_is_refused(said):
     """One sentence each."""
     with pytest.raises(UserError, match=said):
         WRONG[said]()
+
+
+def test_betas_that_are_tensors_stay_so():
+    """β1 is filled, and the optimizer takes the new value at its next step."""
+    betas = (torch.tensor(0.9), torch.tensor(0.99))
+    optimizer = sw.optim.Adam([torch.ones(2, requires_grad=True)], betas=betas)
+    scheduler = schedules.LRScheduler(optimizer, {"beta1": lambda t: 0.5 + 0.1 * t})
+    optimizer.step()
+    scheduler.step()
+    assert float(betas[0]) == pytest.approx(0.6)
+    assert optimizer.hyperparameters()["beta1"] == pytest.approx(0.6)

@@ -100,6 +100,10 @@ def test_a_roll_back_takes_the_plateau_along(tmp_path, monkeypatch):
             {"schedule": "one-cycle", "schedule.low_momentum": 0.8, "optimizer": "schedule-free-sgd"},
             "schedule.low_momentum has no effect with optimizer=schedule-free-sgd",
         ),
+        (
+            {"schedule": "one-cycle", "schedule.low_momentum": 0.95, "optimizer": "momentum"},
+            "low_momentum=0.95 is not below the optimizer's own momentum, 0.9",
+        ),
     ],
 )
 def test_what_has_no_effect_is_refused(changes, said, tmp_path):

@@ -31,9 +31,8 @@ def engine_for(
 ) -> Any:
     """The fused engine where it can run, else the eager one; on local shards where there are DTensors.
 
-    Where the fused one cannot run, that is said once, with the reason; of a rule that needs whole tensors,
-    for which there can be no such kernel, only where name is "fused". "eager" takes the eager one at once,
-    "rows" that of sparse gradients.
+    Where the fused one cannot run, that is said once, with the reason. name: "eager" takes the eager one at
+    once, "rows" that of sparse gradients.
     """
 
     def make(parameters: Sequence[Tensor]) -> Any:
@@ -45,7 +44,7 @@ def engine_for(
                 return Fused(*arguments)
             except Unsupported as reason:
                 message = f"{rule.name} runs on the eager engine here: {reason}"
-                if (rule.elementwise or name == "fused") and message not in _said:
+                if message not in _said:
                     _said.add(message)
                     warnings.warn(message, RuntimeWarning, stacklevel=6)
         return Eager(*arguments)

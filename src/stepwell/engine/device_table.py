@@ -100,14 +100,12 @@ class DeviceTable:
         gradients: Sequence[Tensor | None],
         steps: list[int],
         values: Mapping[str, Any],
-        plain: bool,
         skip: Tensor | None = None,
     ) -> Tensor | None:
         """Updates the parameters that have a gradient, counts their steps and returns `squares`.
 
-        plain: no matter, since a GPU computes faster than its memory answers. skip: a truth value on the
-        device; where it is true nothing changes, and Σ g² is 0. `steps` counts such an update until
-        `settle` takes it back.
+        skip: a truth value on the device; where it is true nothing changes, and Σ g² is 0. `steps` counts
+        such an update until `settle` takes it back.
         """
         held = self._take(gradients)
         if not held:

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from stepwell.engine.program import Untraceable, trace
+from stepwell.engine.program import Program, Untraceable, trace, trace_sums
 from stepwell.engine.records import layout
 from stepwell.engine.state import Unsupported, check_shapes, new_state, state_name
 from stepwell.engine.sums import add_up
@@ -73,6 +73,7 @@ class Fused:
         except Untraceable as error:
             raise Unsupported(str(error)) from error
         self._kind = _supported(self.parameters, members)
+        self._sums = _sums(rule) if self.parameters and self.parameters[0].is_cpu else None
         self._steps = [0] * len(self.parameters)  # updates begun
         self._norm: tuple[list[Any], Tensor | None] = [], None  # what `norm` found for the step to come
         self.state = [new_state(rule, p, h, average, kind, members) for p in self.parameters]
@@ -109,6 +110,7 @@ class Fused:
             return
         check_shapes(self.rule, self.parameters, self._seen)
         self._kind = _supported(self.parameters, self.members)
+        self._sums = _sums(self.rule) if self.parameters[0].is_cpu else None
         self._steps = self.steps
         for i, (p, state) in enumerate(zip(self.parameters, self.state, strict=True)):
             like = new_state(self.rule, p, dict(self.rule.defaults), self.average, self.kind, self.members)
@@ -145,7 +147,7 @@ class Fused:
         values = {**h, **vars(folded)}
         if "sums" in values:
             values |= {f"sums.{i}": total for i, total in enumerate(values.pop("sums"))}
-        own = (self._steps, values, folded.plain, skip)
+        own = (self._steps, values, skip)
         squares = [table.update(self._of(table, gradients), *own) for table in self._tables]
         (asked, norm), self._norm = self._norm, ([], None)
         # Where `norm` was asked for these gradients just now, tables return what they added up then.
@@ -153,7 +155,12 @@ class Fused:
 
     def sums(self, gradients: Sequence[Tensor | None], h: Mapping[str, Any], folded: Folded) -> list[Tensor]:
         """What the rule adds up over all parameters before the update, for these."""
-        return add_up(self.rule, self.parameters, gradients, self.state, self.steps, h, folded)
+        if self._sums is None:  # a GPU, or a text that does not trace
+            return add_up(self.rule, self.parameters, gradients, self.state, self.steps, h, folded)
+        values = {**h, **vars(folded)}
+        parts = [t.sums(self._sums, self._of(t, gradients), self._steps, values) for t in self._tables]
+        columns = zip(*(own for own in parts if own), strict=True)
+        return [torch.as_tensor(sum(column), dtype=torch.float64) for column in columns]
 
     def _of(self, table: Any, gradients: Sequence[Tensor | None]) -> Sequence[Tensor | None]:
         return gradients if len(self._tables) == 1 else [gradients[i] for i in table.numbers]
@@ -170,6 +177,16 @@ def _norm(squares: list[Any]) -> tuple[list[Any], Tensor | None]:
     if isinstance(total, Tensor):
         return squares, total.sqrt()
     return squares, torch.as_tensor(np.sqrt(total), dtype=torch.float64)
+
+
+def _sums(rule: Rule) -> Program | None:
+    """The program of the rule's sums, None where it has none or their text does not trace."""
+    if rule.sums is None:
+        return None
+    try:
+        return trace_sums(rule)
+    except Untraceable:
+        return None
 
 
 def _supported(parameters: Sequence[Tensor], members: int | None) -> Any:

@@ -4,7 +4,7 @@ The kernel is a worker that any number of threads run at once. Each takes the ch
 memory, so that what it updated last is still in its core's cache, and then those that another has not come
 to. It computes the uniform operations of a chunk's tensor in float64, then updates its elements: loads
 every input once, computes in float32 (float64 for float64 weights), stores every result once, and adds up
-the squares of the gradient on the way.
+the squares of the gradient, or what the program says, on the way.
 """
 
 from __future__ import annotations
@@ -42,9 +42,13 @@ _kernels: dict[object, Kernel] = {}
 
 
 class Kernel:
-    """Machine code of one program for one choice of element types; `address` is its worker."""
+    """Machine code of one program for one choice of element types; `address` is its worker.
 
-    def __init__(self, module: ir.Module) -> None:
+    totals: how many numbers it adds up over a chunk.
+    """
+
+    def __init__(self, module: ir.Module, totals: int) -> None:
+        self.totals = totals
         machine = _machine()
         parsed = binding.parse_assembly(str(module))
         parsed.verify()
@@ -63,10 +67,10 @@ def kernel(program: Program, types: Mapping[str, torch.dtype], stochastic: bool 
     stochastic: bfloat16 results are rounded up or down by chance, in proportion to how near each is.
     Raises ValueError for an element type that is not float64, float32, bfloat16 or float16.
     """
-    key = (program.operations, *program.results.items(), *types.items(), stochastic)
+    key = (program.operations, program.totals, *program.results.items(), *types.items(), stochastic)
     with _lock:  # LLVM's parser and optimizer are not made for two threads at once
         if key not in _kernels:
-            _kernels[key] = Kernel(_Printer(program, types, stochastic).module)
+            _kernels[key] = Kernel(_Printer(program, types, stochastic).module, len(program.totals) or 1)
         return _kernels[key]
 
 
@@ -81,7 +85,7 @@ def _host() -> tuple[binding.Target, dict[str, str]]:
 def _machine() -> binding.TargetMachine:
     """This processor; a new one each time, since who compiles with it frees it with the code."""
     target, about = _host()
-    return target.create_target_machine(**about, opt=3)
+    return target.create_target_machine(cpu=about["cpu"], features=about["features"], opt=3)
 
 
 @cache
@@ -96,6 +100,7 @@ class _Printer:
                 raise ValueError(f"{name} is {kind}")
         self.program, self.types, self.stochastic = program, types, stochastic
         self.real = F64 if torch.float64 in types.values() else F32
+        self.totals = len(program.totals) or 1
         self.module = ir.Module("stepwell")
         self.module.triple = binding.get_default_triple()
         self.module.data_layout = _data_layout()
@@ -104,13 +109,13 @@ class _Printer:
     # -- the update of one chunk ----------------------------------------------------------------------
 
     def _update(self) -> ir.Function:
-        """double update(n, first, seed, scalars, new scalars, one pointer an element input) → Σ g²"""
+        """void update(n, first, seed, scalars, new scalars, totals, one pointer an element input)"""
         names = self.program.elements
-        kind = ir.FunctionType(F64, [I64, I64, I64, POINTER, POINTER, *[POINTER for _ in names]])
+        kind = ir.FunctionType(VOID, [I64, I64, I64, POINTER, POINTER, POINTER, *[POINTER for _ in names]])
         function = ir.Function(self.module, kind, "update")
         function.linkage = "internal"
         function.attributes.add("noinline")
-        n, first, seed, scalars, new_scalars, *pointers = function.args
+        n, first, seed, scalars, new_scalars, totals, *pointers = function.args
         for pointer in function.args[3:]:
             pointer.add_attribute("noalias")
         b = ir.IRBuilder(function.append_basic_block("entry"))
@@ -124,7 +129,9 @@ class _Printer:
         b.cbranch(b.icmp_signed("<", ir.Constant(I64, 0), n), loop, end)
 
         b.position_at_end(loop)
-        i, total = b.phi(I64), b.phi(self.real)
+        # A rule's own sums may cancel, and are few: they are added up in float64.
+        wide = F64 if self.program.totals else self.real
+        i, sums = b.phi(I64), [b.phi(wide) for _ in range(self.totals)]
         where = dict(zip(names, pointers, strict=True))
         for place, operation in enumerate(self.program.operations):
             if operation.name == "input" and not operation.uniform:
@@ -132,9 +139,12 @@ class _Printer:
             elif not operation.uniform:
                 inner[place] = self._operation(b, operation, inner, self.real, scalars)
             if operation.value == "g":
-                add, multiply = cast(Any, b.fadd), cast(Any, b.fmul)
                 g = inner[place]
-                total_now = add(total, multiply(g, g, flags=CONTRACT), flags=ADD_UP)
+        add, multiply = cast(Any, b.fadd), cast(Any, b.fmul)
+        terms = [inner[place] for place in self.program.totals] or [multiply(g, g, flags=CONTRACT)]
+        sums_now = [
+            add(total, self._to(b, term, wide), flags=ADD_UP) for total, term in zip(sums, terms, strict=True)
+        ]
         for salt, (name, place) in enumerate(self.program.results.items()):
             if name in where:
                 noise = self._noise(b, b.add(first, i), seed, salt) if self.stochastic else None
@@ -143,14 +153,15 @@ class _Printer:
         b.cbranch(b.icmp_signed("<", following, n), loop, end)
         i.add_incoming(ir.Constant(I64, 0), entry)
         i.add_incoming(following, loop)
-        total.add_incoming(ir.Constant(self.real, 0.0), entry)
-        total.add_incoming(total_now, loop)
-
         b.position_at_end(end)
-        result = b.phi(self.real)
-        result.add_incoming(ir.Constant(self.real, 0.0), entry)
-        result.add_incoming(total_now, loop)
-        b.ret(self._to(b, result, F64))
+        ends = [b.phi(wide) for _ in sums]
+        for before, after, now in zip(sums, ends, sums_now, strict=True):
+            for phi in (before, after):
+                phi.add_incoming(ir.Constant(wide, 0.0), entry)
+                phi.add_incoming(now, loop)
+        for number, result in enumerate(ends):
+            b.store(self._to(b, result, F64), self._at(b, totals, F64, ir.Constant(I64, number)))
+        b.ret_void()
         return function
 
     def _store_scalars(self, b: ir.IRBuilder, first: Any, place: Any, values: Any) -> None:
@@ -325,8 +336,8 @@ class _Printer:
             offset = b.mul(start, number(bytes_of[name]))
             places.append(self._at(b, b.load(place, typ=POINTER), ir.IntType(8), offset))
         seed = b.load(self._at(b, seeds, I64, record), typ=I64)
-        total = b.call(update, [length, start, seed, row, new_row, *places])
-        b.store(total, self._at(b, partials, F64, c))
+        totals = self._at(b, partials, F64, b.mul(c, number(self.totals)))
+        b.call(update, [length, start, seed, row, new_row, totals, *places])
         b.branch(take)
         b.position_at_end(end)
         b.ret_void()

@@ -7,14 +7,13 @@ element otherwise. Engines compute uniform operations once a tensor, in float64.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 
-from stepwell.engine.text import Folded, whole_update
+from stepwell.engine.text import PLAIN, Folded, gradient, whole_update
 from stepwell.rules import Rule
 
 FOLDED = ("scale", "clip_value", "l2", "decay", "l1", "ema")
@@ -40,8 +39,9 @@ class Program:
 
     operations: in an order in which each uses only earlier ones. elements: names of the inputs with a
     value for each element, `scalars`: of the uniform ones. results: the place of each new value, by the
-    name of the input that it replaces. plain: the same for updates whose `Folded.plain` is true, which
-    have less to compute; from the same inputs in the same order.
+    name of the input that it replaces. plain: the same for updates that are `is_plain`, which have less
+    to compute; from the same inputs in the same order. totals: places of what is added up over all
+    elements; if there is none, Σ g² is.
     """
 
     operations: tuple[Operation, ...]
@@ -49,6 +49,7 @@ class Program:
     scalars: tuple[str, ...]
     results: dict[str, int]
     plain: Program | None = None
+    totals: tuple[int, ...] = ()
 
 
 SQUARES = Program((Operation("input", (), "g", False),), ("g",), (), {})  # changes nothing: for Σ g²
@@ -64,17 +65,28 @@ def trace(rule: Rule, average: bool = False) -> Program:
     """
     if not rule.elementwise:
         raise Untraceable("it needs whole tensors")
-    return replace(_trace(rule, average), plain=_trace(rule, average, clip_value=math.inf, l1=0.0))
+    return replace(_trace(rule, average), plain=_trace(rule, average, **PLAIN))
+
+
+def trace_sums(rule: Rule) -> Program:
+    """The program of `rule.sums`, from the same inputs but the sums: it changes nothing.
+
+    Raises Untraceable as `trace` does.
+    """
+    tape = _Tape()
+    w, g, state, _, t, h, folded = _inputs(tape, rule, False)
+    try:
+        assert rule.sums is not None
+        summands = rule.sums(w, gradient(w, g, folded), *state, t=t, **h)
+        totals = tuple(tape.place(x) for x in summands)
+    except Exception as error:  # whatever a user's text raises on symbols
+        raise Untraceable(f"its sums cannot be traced ({error})") from error
+    return _program(tape, {}, totals)
 
 
 def _trace(rule: Rule, average: bool, **neutral: float) -> Program:
     tape = _Tape()
-    w, g = tape.input("w", uniform=False), tape.input("g", uniform=False)
-    state = [tape.input(f"state.{s.name}", uniform=s.scalar) for s in rule.state]
-    mean = tape.input("average", uniform=False) if average else None
-    t = tape.input("t")
-    h: dict[str, Any] = {name: tape.input(name) for name in rule.defaults}
-    folded = Folded(**{name: tape.input(name) for name in FOLDED if average or name != "ema"})
+    w, g, state, mean, t, h, folded = _inputs(tape, rule, average)
     folded = replace(folded, **neutral)
     try:
         if rule.sums is not None:
@@ -89,12 +101,28 @@ def _trace(rule: Rule, average: bool, **neutral: float) -> Program:
     for s in rule.state:
         if s.scalar and not tape.operations[results[f"state.{s.name}"]].uniform:
             raise Untraceable(f"its scalar {s.name} would get a value for each element")
+    return _program(tape, results)
+
+
+def _inputs(tape: _Tape, rule: Rule, average: bool) -> tuple[Any, ...]:
+    """w, g, the state, its average, t, the hyperparameters and what is folded in, as symbols."""
+    w, g = tape.input("w", uniform=False), tape.input("g", uniform=False)
+    state = [tape.input(f"state.{s.name}", uniform=s.scalar) for s in rule.state]
+    mean = tape.input("average", uniform=False) if average else None
+    t = tape.input("t")
+    h = {name: tape.input(name) for name in rule.defaults}
+    folded = Folded(**{name: tape.input(name) for name in FOLDED if average or name != "ema"})
+    return w, g, state, mean, t, h, folded
+
+
+def _program(tape: _Tape, results: dict[str, int], totals: tuple[int, ...] = ()) -> Program:
     inputs = [op for op in tape.operations if op.name == "input"]
     return Program(
         tuple(tape.operations),
         tuple(op.value for op in inputs if not op.uniform),
         tuple(op.value for op in inputs if op.uniform),
         results,
+        totals=totals,
     )
 
 

@@ -29,7 +29,7 @@ class Records:
             k: torch.empty_like(p) for k, p in enumerate(self.parameters) if not dense(p.shape, p.stride())
         }
         self.weights = [self.copies.get(k, p) for k, p in enumerate(self.parameters)]
-        self.plain, self.type = all(w.is_contiguous() for w in self.weights), self.weights[0].dtype
+        self.contiguous, self.type = all(w.is_contiguous() for w in self.weights), self.weights[0].dtype
         self.numels = [w.numel() for w in self.weights]
         self.each = members or 1  # records a parameter
         self.count = len(self.numbers) * self.each
@@ -56,10 +56,10 @@ class Records:
         if len(held) < len(gradients):
             sizes = [size for size, g in zip(sizes, gradients, strict=True) if g is not None]
         # Looked at each time: a kernel given another size or type would read what is not there.
-        as_weights = self.plain and all(map(Tensor.is_contiguous, held))
+        as_weights = self.contiguous and all(map(Tensor.is_contiguous, held))
         fitting = list(map(Tensor.numel, held)) == sizes and {g.dtype for g in held} <= {self.type}
-        plain = all(map(Tensor.data_ptr, held)) and not any(map(Tensor.is_neg, held))  # memory as it reads
-        if not (as_weights and fitting and plain):
+        readable = all(map(Tensor.data_ptr, held)) and not any(map(Tensor.is_neg, held))  # memory as it reads
+        if not (as_weights and fitting and readable):
             weights = [w for w, g in zip(self.weights, gradients, strict=True) if g is not None]
             held = [_laid_out(g, w) for g, w in zip(held, weights, strict=True)]
         return held

@@ -175,10 +175,6 @@ def _member(value: Any, k: int) -> Any:
     return value[k].item() if isinstance(value, Tensor) and value.dim() else value
 
 
-def _cast(x: Any, kind: torch.dtype) -> Any:
-    return x.to(kind) if isinstance(x, Tensor) and x.is_floating_point() else x
-
-
 def _wide(x: Tensor) -> torch.dtype:
     return torch.float32 if x.dtype in (torch.bfloat16, torch.float16) else x.dtype
 

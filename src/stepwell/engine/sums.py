@@ -32,6 +32,7 @@ def add_up(
         if w.dtype in (torch.bfloat16, torch.float16):
             w, g = w.float(), g.float()
         values = [kept[s.name] for s in rule.state]
-        parts = [x.double() for x in rule.sums(w, gradient(w, g, folded), *values, t=step + 1, **h)]
+        summands = rule.sums(w, gradient(w, g, folded), *values, t=step + 1, **h)
+        parts = [x.sum(dtype=torch.float64) for x in summands]
         totals = [a + b for a, b in zip(totals, parts, strict=True)] if totals else parts
     return totals

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import compress
@@ -17,6 +16,7 @@ from stepwell.engine import llvm, rounding, threads
 from stepwell.engine.program import SQUARES, Program
 from stepwell.engine.records import Records
 from stepwell.engine.state import state_name
+from stepwell.engine.text import is_plain
 from stepwell.engine.uniforms import Uniforms
 
 ALONE = 1 << 15  # so many elements one thread does alone: waking others takes longer
@@ -44,66 +44,99 @@ class Table:
         self.numbers, self.each = records.numbers, records.each
         self.chunks = records.chunks(llvm.CHUNK)
 
-        self.uniforms = Uniforms(program, [state[i] for i in numbers], self.each)
+        self.state = [state[i] for i in numbers]
+        self.uniforms = Uniforms(program, self.state, self.each)
         self.seeds = np.zeros(records.count, dtype=np.int64)
-        self.pointers = np.zeros((records.count, len(program.elements)), dtype=np.int64)
-        for column, name in enumerate(program.elements):
-            if name != "g":
-                tensors = [state[i][state_name(name)] for i in numbers] if name != "w" else records.weights
-                self.pointers[:, column] = records.addresses(tensors)
-        self.gradient_column = program.elements.index("g")
+        self.pointers = self._pointers(program)
         self.types = dict(zip(program.elements, types, strict=True))
         self.jobs: dict[bool, _Job] = {}
-        self._job(plain=True)
-        self.gradient_pointers = np.zeros((records.count, 1), dtype=np.int64)
         self.squares_job: _Job | None = None
+        self.sums_job: _Job | None = None
         self.taken: _Taken | None = None
         self.there: tuple[list[bool], np.ndarray, np.ndarray] | None = None
+
+    def _pointers(self, program: Program) -> np.ndarray:
+        """The addresses of a program's elements, a line a record; the gradients' are written later."""
+        pointers = np.zeros((self.records.count, len(program.elements)), dtype=np.int64)
+        for column, name in enumerate(program.elements):
+            if name == "w":
+                pointers[:, column] = self.records.addresses(self.records.weights)
+            elif name != "g":
+                kept = [own[state_name(name)] for own in self.state]
+                pointers[:, column] = self.records.addresses(kept)
+        return pointers
 
     def _job(self, plain: bool) -> _Job:
         """The kernel for plain updates, or for all; compiled when first needed."""
         if plain not in self.jobs:
             program = self.program.plain if plain and self.program.plain else self.program
             kernel = llvm.kernel(program, self.types, self.stochastic)
-            own = (self.pointers, self.uniforms.now, self.uniforms.new, self.seeds, len(self.chunks))
-            self.jobs[plain] = _Job(kernel, *own)
+            gradients = self.pointers[:, program.elements.index("g")]
+            self.jobs[plain] = _Job(
+                kernel, self.pointers, gradients, self.uniforms, self.seeds, len(self.chunks)
+            )
         return self.jobs[plain]
 
     def squares(self, gradients: Sequence[Tensor | None]) -> float | np.ndarray | None:
         """Σ g², of each member where there are members; None without a gradient."""
         if self.squares_job is None:
-            none = np.zeros((len(self.pointers), 0))
-            kernel = llvm.kernel(SQUARES, {"g": self.records.type})
-            self.squares_job = _Job(kernel, self.gradient_pointers, none, none, self.seeds, len(self.chunks))
+            pointers, kernel = self._pointers(SQUARES), llvm.kernel(SQUARES, {"g": self.records.type})
+            self.squares_job = _Job(kernel, pointers, pointers[:, 0], None, self.seeds, len(self.chunks))
         self.taken = taken = self._take(gradients)
         if not taken.held:
             return None
-        self.gradient_pointers[taken.records, 0] = taken.addresses
-        partials = self.squares_job.run(taken.chunks, self.records.elements)
-        taken.squares = self._total(taken.chunks, partials)
+        taken.squares = self._total(taken.chunks, self.squares_job.run(taken, self.records.elements)[:, 0])
         return taken.squares
+
+    def sums(
+        self,
+        program: Program,
+        gradients: Sequence[Tensor | None],
+        steps: list[int],
+        values: Mapping[str, Any],
+    ) -> list[float | np.ndarray]:
+        """The program's totals for the update to come, of each member where there are members.
+
+        program: of the rule's sums (see `trace_sums`). values: of its uniform inputs. Without a gradient
+        there are none.
+        """
+        if self.sums_job is None:
+            pointers, uniforms = self._pointers(program), Uniforms(program, self.state, self.each)
+            kernel = llvm.kernel(program, {name: self.types[name] for name in program.elements})
+            column = program.elements.index("g")
+            self.sums_job = _Job(
+                kernel, pointers, pointers[:, column], uniforms, self.seeds, len(self.chunks)
+            )
+        if self.taken is None or self.taken.looks != _looks(gradients):
+            self.taken = self._take(gradients)
+        taken = self.taken
+        if not taken.held:
+            return []
+        assert self.sums_job.uniforms is not None
+        self.sums_job.uniforms.fill([steps[i] + 1 for i in self.numbers], values)
+        self.records.fetch()
+        partials = self.sums_job.run(taken, self.records.elements)
+        return [self._total(taken.chunks, column) for column in partials.T]
 
     def update(
         self,
         gradients: Sequence[Tensor | None],
         steps: list[int],
         values: Mapping[str, Any],
-        plain: bool,
         skip: Tensor | None = None,
     ) -> float | np.ndarray | None:
         """Updates the parameters that have a gradient, counts their steps and returns `squares`.
 
-        values: of the program's uniform inputs. plain: `Folded.plain` of them. skip: where it is true
-        nothing changes, no step is counted, and Σ g² is 0.
+        values: of the program's uniform inputs. skip: where it is true nothing changes, no step is
+        counted, and Σ g² is 0.
         """
         taken, self.taken = self.taken, None
-        if taken is None or not taken.of(gradients):
+        if taken is None or taken.looks != _looks(gradients):
             taken = self._take(gradients)
         if not taken.held:
             return None
         if skip is not None and bool(skip):
             return np.zeros(self.each if self.records.members else ())
-        self.pointers[taken.records, self.gradient_column] = taken.addresses
         there = [g is not None for g in gradients]
         for i in compress(self.numbers, there):
             steps[i] += 1
@@ -112,11 +145,11 @@ class Table:
         if self.stochastic:
             self._sow(own)
         self.records.fetch()
-        partials = self._job(plain).run(taken.chunks, self.records.elements)
+        partials = self._job(is_plain(values)).run(taken, self.records.elements)
         self.records.put_back(gradients)
         self.uniforms.keep(there)
         increment_version(self.records.parameters)
-        return self._total(taken.chunks, partials) if taken.squares is None else taken.squares
+        return self._total(taken.chunks, partials[:, 0]) if taken.squares is None else taken.squares
 
     def settle(self, steps: list[int]) -> None:
         """Takes back the steps that were skipped: none, since `update` knew it at once."""
@@ -131,14 +164,14 @@ class Table:
         held = self.records.laid_out(gradients)
         if len(held) == len(gradients):
             addresses = self.records.addresses(held)
-            return _Taken(list(gradients), held, slice(None), addresses, self.chunks)
+            return _Taken(list(gradients), _looks(gradients), held, slice(None), addresses, self.chunks)
         there = [g is not None for g in gradients]
         if self.there is None or self.there[0] != there:
             records = np.repeat(there, self.each)
             self.there = there, records, self.chunks[records[self.chunks[:, 0]]]
         _, records, chunks = self.there
         addresses = self.records.addresses(held, self.records.sizes[there])
-        return _Taken(list(gradients), held, records, addresses, chunks)
+        return _Taken(list(gradients), _looks(gradients), held, records, addresses, chunks)
 
     def _total(self, chunks: np.ndarray, partials: np.ndarray) -> float | np.ndarray:
         """The chunks' sums, added in their order: one number, or one a member."""
@@ -151,16 +184,20 @@ class Table:
 class _Taken:
     """Gradients as a kernel reads them."""
 
-    given: list[Tensor | None]
+    given: list[Tensor | None]  # held: no other tensor is taken for one of these
+    looks: list[Any]
     held: list[Tensor]  # those there are, in their weights' type and layout
     records: Any  # which records have one, as NumPy takes them
     addresses: Any  # of these
     chunks: np.ndarray
     squares: float | np.ndarray | None = None  # once added up
 
-    def of(self, gradients: Sequence[Tensor | None]) -> bool:
-        """Whether these are the tensors that were looked over."""
-        return len(gradients) == len(self.given) and all(map(operator.is_, gradients, self.given))
+
+def _looks(gradients: Sequence[Tensor | None]) -> list[Any]:
+    """What is another once a gradient is: the object, where it lies, and how often it was changed."""
+    return [
+        None if g is None else (id(g), g.data_ptr(), 0 if g.is_inference() else g._version) for g in gradients
+    ]
 
 
 class _Job:
@@ -170,25 +207,29 @@ class _Job:
         self,
         kernel: llvm.Kernel,
         pointers: np.ndarray,
-        scalars: np.ndarray,
-        new_scalars: np.ndarray,
+        gradients: np.ndarray,
+        uniforms: Uniforms | None,
         seeds: np.ndarray,
         chunks: int,
     ) -> None:
-        self.held = (kernel, pointers, scalars, new_scalars, seeds)  # the worker has only addresses
+        self.held = (kernel, pointers, seeds)  # the worker has only addresses
+        self.gradients, self.uniforms = gradients, uniforms  # the first are a column of `pointers`
         self.address, self.worker = kernel.address, threads.worker(kernel.address)
-        self.partials = np.zeros(chunks)
+        self.partials = np.zeros((chunks, kernel.totals))
         self.fields = np.zeros(llvm.SEEDS + 1, dtype=np.int64)
         self.fields[llvm.POINTERS] = pointers.ctypes.data
-        self.fields[llvm.SCALARS] = scalars.ctypes.data
-        self.fields[llvm.NEW_SCALARS] = new_scalars.ctypes.data
+        if uniforms is not None:
+            self.fields[llvm.SCALARS] = uniforms.now.ctypes.data
+            self.fields[llvm.NEW_SCALARS] = uniforms.new.ctypes.data
         self.fields[llvm.PARTIALS] = self.partials.ctypes.data
         self.fields[llvm.SEEDS] = seeds.ctypes.data
         self.where = self.fields.ctypes.data
         self.cut: tuple[np.ndarray, int] | None = None  # the chunks and threads that the parts are for
 
-    def run(self, chunks: np.ndarray, elements: int) -> np.ndarray:
-        """Does the chunks on as many threads as pay; returns the sum of squares of each."""
+    def run(self, taken: _Taken, elements: int) -> np.ndarray:
+        """Does the chunks on as many threads as pay; returns the totals of each, a line a chunk."""
+        chunks = taken.chunks
+        self.gradients[taken.records] = taken.addresses
         count = 1 if elements <= ALONE else min(torch.get_num_threads(), len(chunks))
         if self.cut is None or self.cut[0] is not chunks or self.cut[1] != count:
             self._cut(chunks, count)

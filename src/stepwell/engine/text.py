@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,10 +28,14 @@ class Folded:
     l1: Any = 0.0
     ema: Any = None
 
-    @property
-    def plain(self) -> bool:
-        """Whether neither gradients are limited nor weights shrunk, as in most updates."""
-        return _is(self.clip_value, math.inf) and _is(self.l1, 0)
+
+# Most updates have neither of these, and the fused engine a kernel for them that need not compute it.
+PLAIN = {"clip_value": math.inf, "l1": 0.0}
+
+
+def is_plain(values: Mapping[str, Any]) -> bool:
+    """Whether an update with these values of `Folded`'s parts is one of those."""
+    return all(_is(values[name], neutral) for name, neutral in PLAIN.items())
 
 
 def whole_update(

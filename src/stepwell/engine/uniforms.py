@@ -8,7 +8,6 @@ from itertools import compress
 from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor
 from torch.autograd.graph import increment_version
 
@@ -23,27 +22,22 @@ class Uniforms:
     """
 
     def __init__(self, program: Program, state: Sequence[dict[str, Tensor]], each: int) -> None:
-        names = [name for name in program.results if name in program.scalars]
+        names = [name for name in program.scalars if name.startswith("state.")]
         self.now = np.zeros((len(state) * each, len(program.scalars)))
         self.new = np.zeros((len(state) * each, len(names)))
         self.by_member = self.now.reshape(len(state), each, -1)
         columns = {name: column for column, name in enumerate(program.scalars)}
         self.step = columns.pop("t")
         self.filled: dict[str, Any] = {}  # numbers that stand in `now` already
-        # Of each parameter, the scalars of its state, and where the worker reads them.
+        # The scalars of each parameter's state, those of one state behind one another, as the numbers that
+        # they are: they are few, and far sooner read and written so than as tensors.
         self.kept = [[own[state_name(name)] for name in names] for own in state]
-        now = torch.from_numpy(self.by_member)
-        self.read = [
-            [line[:, columns[name]].view(x.shape) for name, x in zip(names, own, strict=True)]
-            for line, own in zip(now, self.kept, strict=True)
-        ]
-        # The numbers of each: they are few, and far sooner written one by one than as tensors.
         self.cells = [
             [c_double.from_address(x.data_ptr() + 8 * k) for x in own for k in range(each)]
             for own in self.kept
         ]
+        self.known: list[list[float]] = []  # those that stand in `now`
         self.scalar_columns = [columns[name] for name in names]
-        self.known: list[int] | None = None  # versions of the scalars whose values stand in `now`
         self.given = {name: column for name, column in columns.items() if name not in names}
 
     def fill(self, steps: list[int], values: Mapping[str, Any]) -> None:
@@ -52,10 +46,11 @@ class Uniforms:
             self.now[:, self.step] = steps[0]
         else:
             self.by_member[:, :, self.step] = np.array(steps)[:, None]
-        if self.scalar_columns and self._versions() != self.known:  # loaded, or somebody changed them
-            torch._foreach_copy_(  # pyright: ignore[reportPrivateImportUsage]
-                [x for own in self.read for x in own], [x for own in self.kept for x in own]
-            )
+        if self.scalar_columns:
+            values_now = [[cell.value for cell in own] for own in self.cells]
+            if values_now != self.known:  # loaded, or changed by somebody
+                lines = np.array(values_now).reshape(len(steps), -1, self.by_member.shape[1])
+                self.by_member[:, :, self.scalar_columns] = lines.transpose(0, 2, 1)
         for name, column in self.given.items():
             value = values[name]
             if not isinstance(value, (int, float)):  # of each member, or a 0-d tensor
@@ -68,14 +63,13 @@ class Uniforms:
         """Writes the new scalars to the state of the parameters that were updated."""
         if not self.scalar_columns:
             return
-        values = self.new.reshape(*self.by_member.shape[:2], -1).transpose(0, 2, 1).reshape(len(there), -1)
-        for own, line in compress(zip(self.cells, values.tolist(), strict=True), there):
+        lines = self.new.reshape(*self.by_member.shape[:2], -1).transpose(0, 2, 1).reshape(len(there), -1)
+        self.known = lines.tolist()
+        for own, line in compress(zip(self.cells, self.known, strict=True), there):
             for cell, value in zip(own, line, strict=True):
                 cell.value = value
         increment_version([x for own in compress(self.kept, there) for x in own])
         if all(there):
             self.now[:, self.scalar_columns] = self.new
-        self.known = self._versions() if all(there) else None
-
-    def _versions(self) -> list[int]:
-        return [x._version for own in self.kept for x in own]
+        else:
+            self.known = []

@@ -32,9 +32,9 @@ class CheckedOptimizer(torch.optim.Optimizer):
         super().__init__(params, defaults)
 
     def _forget(self) -> None:
-        # The values of each group that were last found right; none of a group of which one can be changed
-        # in place, a list or a tensor: those are looked at each time.
-        self._right: dict[int, list[Any]] = {}
+        # The values of each group that were last checked; none of a group of which one can be changed in
+        # place, a list or a tensor: those are looked at each time.
+        self._checked: dict[int, list[Any]] = {}
 
     def __getstate__(self) -> dict[str, Any]:
         return {**super().__getstate__(), "_schedules": self._schedules}
@@ -89,7 +89,7 @@ class CheckedOptimizer(torch.optim.Optimizer):
         values: list[dict[str, Any]] = []
         for group, schedules in zip(self.param_groups, self._schedules, strict=True):
             made = group.get("updates", 0)
-            values.append({name: _today(schedule, made) for name, schedule in schedules.items()})
+            values.append({name: _value_at(schedule, made) for name, schedule in schedules.items()})
         for own in values:  # all are right, or none is taken
             check_group(own, self.ranges)
         for group, own in zip(self.param_groups, values, strict=True):
@@ -100,19 +100,19 @@ class CheckedOptimizer(torch.optim.Optimizer):
     def check_changes(self) -> None:
         """Checks the hyperparameters that are not those of the last update, before any weight is changed."""
         for index, group in enumerate(self.param_groups):
-            values, right = list(group.values()), self._right.get(index, ())
-            if len(right) == len(values):
-                if all(map(operator.is_, values, right)):
+            values, before = list(group.values()), self._checked.get(index, ())
+            if len(before) == len(values):
+                if all(map(operator.is_, values, before)):
                     continue
-                pairs = zip(group.items(), right, strict=True)
+                pairs = zip(group.items(), before, strict=True)
                 check_group({name: value for (name, value), old in pairs if value is not old}, self.ranges)
             else:
                 check_group(group, self.ranges)
             self.check_together(group)
-            if any(isinstance(v, (list, Tensor)) for name, v in group.items() if name != "params"):
-                self._right.pop(index, None)
+            if any(_changes_in_place(value) for name, value in group.items() if name != "params"):
+                self._checked.pop(index, None)
             else:
-                self._right[index] = values
+                self._checked[index] = values
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         for group in state_dict["param_groups"]:
@@ -126,11 +126,16 @@ class CheckedOptimizer(torch.optim.Optimizer):
                 group["updates"] = max([group.get("updates", 0), *steps])
 
 
+def _changes_in_place(value: Any) -> bool:
+    parts = value if isinstance(value, tuple) else (value,)
+    return any(isinstance(part, (list, Tensor)) for part in parts)
+
+
 class _ComplexError(UserError, RuntimeError):
     """torch raises a RuntimeError here, or a ValueError."""
 
 
-def _today(schedule: Any, made: int) -> Any:
+def _value_at(schedule: Any, made: int) -> Any:
     """The value after so many updates; of a tuple, with what is a schedule in it replaced."""
     if isinstance(schedule, tuple):
         return tuple(s(made) if callable(s) else s for s in schedule)

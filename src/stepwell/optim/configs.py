@@ -14,6 +14,7 @@ from stepwell import optim
 from stepwell.errors import UserError
 from stepwell.optim.hyperparameters import ABOVE_0, ABOVE_1, RANGES
 from stepwell.optim.optimizer import RuleOptimizer
+from stepwell.optim.schedule_free import ScheduleFree
 
 
 @dataclass(frozen=True)
@@ -208,6 +209,14 @@ def _config(name: str, choice: Choice) -> type[BaseModel]:
 OPTIMIZERS: dict[str, type[BaseModel]] = {name: _config(name, choice) for name, choice in CHOICES.items()}
 
 
+def momentum_of(config: BaseModel) -> float:
+    """The momentum, or β1, that a recipe's optimizer has; 0 where it has none or it must stay."""
+    choice, values = CHOICES[config.name], config.model_dump()  # type: ignore[attr-defined]
+    if issubclass(choice.kind, ScheduleFree):
+        return 0.0
+    return values.get("momentum", values.get("beta1")) or 0.0
+
+
 def build(
     config: BaseModel, params: Iterable[Any], l2: float = 0.0, decay: float = 0.0, l1: float = 0.0
 ) -> Any:
@@ -235,8 +244,10 @@ def build(
             f"regularize.l2 has no effect with optimizer={name}, whose weight decay is its own: "
             "use regularize.decay"
         )
-    extras = {"decay": decay, "l1": l1} | ({} if choice.own_decay else {"weight_decay": l2})
+    extras: dict[str, Any] = {"decay": decay, "l1": l1} | ({} if choice.own_decay else {"weight_decay": l2})
     # A class refuses what it cannot do, so what is off is not mentioned.
     extras = {key: value for key, value in extras.items() if value}
     kind: Any = choice.kind
+    if not all(rule.elementwise for rule in kind.rules):
+        extras["engine"] = "eager"  # there is no other for it, which need not be said
     return kind(params, **choice.fixed, **values, **extras)

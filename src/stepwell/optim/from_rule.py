@@ -156,7 +156,7 @@ def _call(rule: Rule, values: Sequence[Tensor], t: int) -> tuple[Any, ...]:
     h: dict[str, Any] = dict(rule.defaults)
     try:
         if rule.sums is not None:
-            h["sums"] = tuple(rule.sums(*values, t=t, **h))
+            h["sums"] = tuple(x.sum() for x in rule.sums(*values, t=t, **h))
         return rule.update(*values, t=t, **h)
     except Exception as error:  # whatever a user's text raises
         raise UserError(

@@ -69,6 +69,8 @@ class LBFGS(CheckedOptimizer):
         line_search_fn: str | None = None,
         **extras: Any,
     ) -> None:
+        if callable(max_iter):
+            raise UserError("max_iter cannot be a schedule: give a whole number of at least 1")
         if max_eval is None and isinstance(max_iter, (int, float)):
             max_eval = max_iter * 5 // 4
         defaults = {

@@ -8,7 +8,6 @@ import sys
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from functools import cache
 from typing import Any, ClassVar
 
 import torch
@@ -90,7 +89,7 @@ class RuleOptimizer(CheckedOptimizer):
         super()._forget()
         self._engines: dict[int, Any] = {}
         self._shown: dict[int, list[int]] = {}  # the steps of each engine that `state` last told
-        self._known: dict[int, tuple[list[Any], dict[str, float], tuple[Any, ...]]] = {}  # see `_today`
+        self._read: dict[int, tuple[list[Any], dict[str, float], tuple[Any, ...]]] = {}  # see `_today`
 
     def __getstate__(self) -> dict[str, Any]:
         own = ("_engine_name", "_kind", "_stochastic")
@@ -124,7 +123,9 @@ class RuleOptimizer(CheckedOptimizer):
             with torch.enable_grad():
                 loss = closure()
         if "torch._dynamo" in sys.modules:
-            _untraced()(self)
+            if not _untraced:
+                _untraced["update"] = torch.compiler.disable(_update)  # type: ignore[assignment]
+            _untraced["update"](self)  # pyright: ignore[reportArgumentType]
         else:
             self.update()
         return loss
@@ -180,14 +181,14 @@ class RuleOptimizer(CheckedOptimizer):
 
     def _today(self, index: int) -> tuple[dict[str, float], tuple[Any, ...]]:
         """A group's hyperparameters by their names in the formula, and what `_around` says of it."""
-        right = self._right.get(index)  # it is the same list while no value of the group is another
-        known = self._known.get(index)
-        if known is not None and known[0] is right:
-            return known[1], known[2]
+        checked = self._checked.get(index)  # it is the same list while no value of the group is another
+        read = self._read.get(index)
+        if read is not None and read[0] is checked:
+            return read[1], read[2]
         group = self.param_groups[index]
         h, around = self.hyperparameters(index), self._around(group)
-        if right is not None:
-            self._known[index] = right, h, around
+        if checked is not None:
+            self._read[index] = checked, h, around
         return h, around
 
     def _around(self, group: dict[str, Any]) -> tuple[Any, ...]:
@@ -377,14 +378,12 @@ class RuleOptimizer(CheckedOptimizer):
                     p.copy_(value)
 
 
-@cache
-def _untraced() -> Callable[[RuleOptimizer], None]:
-    """`update`, kept from torch.compile, which cannot look into kernels that are called by their address."""
+def _update(optimizer: RuleOptimizer) -> None:
+    optimizer.update()  # the class's own
 
-    def update(optimizer: RuleOptimizer) -> None:
-        optimizer.update()  # the class's own
 
-    return torch.compiler.disable(update)  # pyright: ignore[reportReturnType]
+# It, kept from torch.compile, which cannot look into kernels that are called by their address.
+_untraced: dict[str, Callable[[RuleOptimizer], None]] = {}
 
 
 def _check_rows(group: Mapping[str, Any]) -> None:

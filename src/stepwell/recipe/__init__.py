@@ -2,14 +2,13 @@
 
 from stepwell.recipe.describe import describe
 from stepwell.recipe.read import parse_changes, read_recipe, write_yaml
-from stepwell.recipe.resolve import choose_device, momentum_of, resolve, updates_per_epoch
+from stepwell.recipe.resolve import choose_device, resolve, updates_per_epoch
 from stepwell.recipe.schema import Recipe
 
 __all__ = [
     "Recipe",
     "choose_device",
     "describe",
-    "momentum_of",
     "parse_changes",
     "read_recipe",
     "resolve",

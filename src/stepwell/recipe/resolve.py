@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import torch
 
 from stepwell.data.dataset import DataSet
 from stepwell.errors import UserError
 from stepwell.nn import losses
+from stepwell.optim.configs import momentum_of
 from stepwell.recipe.schema import Recipe
 
 # Enough updates for every default model on the data sets of docs/results.md; few enough that a small
@@ -48,10 +48,15 @@ def resolve(recipe: Recipe, data: DataSet) -> Recipe:
         raise UserError(
             f"schedule={recipe.schedule.name} has no effect without a validation part: set data.validation"
         )
-    if recipe.schedule.momentum(0.5, 1) is not None and not momentum_of(recipe.optimizer):
+    low, own = getattr(recipe.schedule, "low_momentum", None), momentum_of(recipe.optimizer)
+    if low is not None and not own:
         raise UserError(
             f"schedule.low_momentum has no effect with optimizer={recipe.optimizer.name}, which has no "
             "momentum that may change: remove it"
+        )
+    if low is not None and low >= own:
+        raise UserError(
+            f"schedule.low_momentum={low:g} is not below the optimizer's own momentum, {own:g}: lower it"
         )
     epoch = updates_per_epoch(len(data.train), training.batch_size, training.accumulate)
     decided: dict[str, object] = {"device": str(choose_device(training.device))}
@@ -63,13 +68,6 @@ def resolve(recipe: Recipe, data: DataSet) -> Recipe:
         decided["evaluate_every"] = epoch * max(math.ceil(updates / (EVALUATIONS * epoch)), 1)
     training = training.model_copy(update=decided)
     return recipe.model_copy(update={"loss": loss, "training": training})
-
-
-def momentum_of(optimizer: Any) -> float:
-    """The momentum, or β1, of a recipe's optimizer; 0 where it has none or it must stay."""
-    if optimizer.name.startswith("schedule-free"):
-        return 0.0
-    return getattr(optimizer, "momentum", None) or getattr(optimizer, "beta1", None) or 0.0
 
 
 def choose_device(name: str) -> torch.device:

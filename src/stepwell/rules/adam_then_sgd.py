@@ -76,9 +76,9 @@ def adam_then_sgd_sums(
     eps: float,
     threshold: float,
 ) -> tuple[Tensor, Tensor]:
-    """p·p and p·g of one parameter."""
+    """p² and p g, of which the sums p·p and p·g are wanted."""
     p = _step(moment(m, g, beta1), mean_square(a, g, beta2), t, lr, beta1, beta2, eps)
-    return (p * p).sum(), (p * g).sum()
+    return p * p, p * g
 
 
 def _step(m: Tensor, a: Tensor, t: Value, lr: Value, beta1: Value, beta2: Value, eps: Value) -> Tensor:

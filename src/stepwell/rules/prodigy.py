@@ -78,10 +78,10 @@ def prodigy_sums(
     t: int,
     **h: Any,
 ) -> tuple[Tensor, Tensor]:
-    """Σ (d/d0) γ g · (w0 − w) and Σ |s⁺| of one parameter."""
+    """(d/d0) γ g (w0 − w) and |s⁺|, of which the sums are wanted."""
     rate = _rate(d, t, h["lr"], h["beta1"], h["beta2"], h["use_bias_correction"])
     s = _traveled(g, s, d, rate, h["beta3"], h["d0"], h["safeguard_warmup"])
-    return d / h["d0"] * rate * (g * (w0 - w)).sum(), abs(s).sum()
+    return d / h["d0"] * rate * g * (w0 - w), abs(s)
 
 
 def _rate(d: Value, t: Value, lr: Value, beta1: Value, beta2: Value, corrected: Value) -> Value:

@@ -36,9 +36,9 @@ class Rule:
         engine may cut, join and lay out tensors as it likes. The others get whole tensors.
     matrices: it multiplies or decomposes matrices, which rounds otherwise when many are done at once (and
         chooses other eigenvectors of equal eigenvalues): of a population, one member after the other.
-    sums: (w, g, *state, t, **hyperparameters) → 0-d tensors, for a rule that looks at all parameters
-        at once. They are added up over the parameters of the optimizer before the update, which gets
-        the totals as `sums`.
+    sums: (w, g, *state, t, **hyperparameters) → tensors of w's shape, for a rule that looks at all
+        parameters at once. Their elements are added up over all parameters of the optimizer before the
+        update, which gets the totals as `sums`.
     text: the function that reads as the formula, where `update` only calls it.
     """
 

@@ -156,7 +156,9 @@ def _read(group: dict[str, Any], name: str) -> Any:
 
 def _write(group: dict[str, Any], name: str, value: Any) -> None:
     place = _beta(group, name)
-    if place is not None:
+    if place is not None and isinstance(group["betas"][place], torch.Tensor):
+        group["betas"][place].fill_(value)
+    elif place is not None:
         group["betas"] = tuple(value if k == place else beta for k, beta in enumerate(group["betas"]))
     elif isinstance(group[name], torch.Tensor):
         group[name].fill_(value)  # a tensor stands for a value that a compiled or captured step reads

@@ -23,7 +23,7 @@ from stepwell.nn.network import Network
 from stepwell.optim import configs as optimizers
 from stepwell.optim.optimizer import RuleOptimizer
 from stepwell.optim.schedule_free import ScheduleFree
-from stepwell.recipe import Recipe, choose_device, momentum_of, updates_per_epoch
+from stepwell.recipe import Recipe, choose_device, updates_per_epoch
 from stepwell.schedules import configs as schedules
 from stepwell.training.closure_optimizer import ClosureOptimizer, flattened, restored
 
@@ -128,10 +128,10 @@ class Run:
         else:
             self.updates = training.updates  # None: a budget in seconds
         # A budget in seconds has no last update: its schedule counts in thousandths of the budget.
-        wanted, places = self.recipe.schedule, self.updates or 1000
-        self.schedule = schedules.build(wanted, self.recipe.optimizer.lr, places)
-        self.momentum = wanted.momentum(momentum_of(self.recipe.optimizer), places)
-        self.plateau = wanted.watching()  # a factor of the rate
+        scheduled, places = self.recipe.schedule, self.updates or 1000
+        self.schedule = schedules.build(scheduled, self.recipe.optimizer.lr, places)
+        self.momentum = scheduled.momentum(optimizers.momentum_of(self.recipe.optimizer), places)
+        self.plateau = scheduled.watching()  # a factor of the rate
         wanted = self.recipe.augment
         transform: Transform | None = None
         if wanted.flip or wanted.crop or wanted.noise:

@@ -33,7 +33,8 @@ import torch
 from torch import Tensor
 
 import stepwell as sw
-from stepwell.engine.fused import Fused
+from stepwell.engine.program import trace_sums
+from stepwell.optim.optimizer import RuleOptimizer
 from stepwell.rules import RULES, Rule
 
 Contestant = Callable[[], Any]
@@ -246,10 +247,11 @@ def rules(rounds: int, wanted: Callable[[str], bool]) -> dict[str, Any]:
     )
     found = {}
     for name, rule in RULES.items():
-        if not rule.elementwise or rule.sums is not None or not wanted(name):
+        if not rule.elementwise or not wanted(name):
             continue
         kept = sum(not s.scalar for s in rule.state)
-        contestants: dict[str, Contestant] = {"ours": alone(rule, shapes), "floor": traffic(size, kept)}
+        floor = traffic(size, kept, read_for_sums(rule))
+        contestants: dict[str, Contestant] = {"ours": alone(rule, shapes), "floor": floor}
         if name in TORCHS:
             kind, arguments = TORCHS[name]
             forms = ["foreach", "loop"] + ["fused"] * (kind in FUSED and not arguments.get("centered"))
@@ -289,17 +291,30 @@ def rules(rounds: int, wanted: Callable[[str], bool]) -> dict[str, Any]:
 
 
 def alone(rule: Rule, shapes: list[tuple[int, ...]]) -> Contestant:
-    made = parameters(shapes)
-    engine, gradients, h = Fused(rule, made, rule.defaults), [p.grad for p in made], dict(rule.defaults)
-    return lambda: engine.step(gradients, h)
+    """A whole step of an optimizer of this rule."""
+    kind: Any = type("Alone", (RuleOptimizer,), {"rules": (rule,), "spread": {}})
+    return kind(parameters(shapes), dict(rule.defaults), {"engine": "fused"}).step
 
 
-def traffic(size: int, kept: int) -> Contestant:
+def read_for_sums(rule: Rule) -> int:
+    """How many arrays a rule must read before its update, to add up what it asks for."""
+    if rule.sums is None:
+        return 0
+    program = trace_sums(rule)
+    used = set(program.totals)
+    for place in reversed(range(len(program.operations))):
+        if place in used:
+            used |= set(program.operations[place].inputs)
+    operations = (program.operations[place] for place in used)
+    return len({op.value for op in operations if op.name == "input" and op.value in program.elements})
+
+
+def traffic(size: int, kept: int, before: int) -> Contestant:
     """Moves as many bytes as an update, over arrays of its own footprint: it reads w, g and the state and
-    writes w and the state. By in-place additions, two reads to a write, as near to that as can be; on a GPU,
-    whose bandwidth is told so, by copies."""
+    writes w and the state, after it has read some of them once for its sums. By in-place additions, two
+    reads to a write, as near to that as can be; on a GPU, whose bandwidth is told so, by copies."""
     arrays = 2 + kept  # w, g, state
-    moved = 4 * size * (arrays + 1 + kept)
+    moved = 4 * size * (arrays + 1 + kept + before)
     total = 4 * size * arrays
     a, b = torch.zeros(total // 8, device=device), torch.ones(total // 8, device=device)
     share = moved / ((2 if on_gpu() else 3) * 4 * a.numel())  # of one addition's traffic, or copy's

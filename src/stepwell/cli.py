@@ -297,6 +297,10 @@ def rules(
     from stepwell.rules.describe import facts_of, rule_named
 
     if name is not None:
+        if name in ("lbfgs", "newton", "saddle-free-newton", "negative-curvature", "sam", "lookahead"):
+            raise UserError(
+                f"{name} is no rule of one formula but a class of its own: see docs/optimizers.md"
+            )
         _print_json(facts_of(rule_named(name))) if as_json else print(describe(name))
         return
     rows = [facts_of(rule) for rule in RULES.values()]
@@ -305,7 +309,8 @@ def rules(
         return
     width = max(len(row["name"]) for row in rows)
     for row in rows:
-        print(f"{row['name']:{width}}  {row['formula'].splitlines()[0]}")
+        first, *more = row["formula"].splitlines()
+        print(f"{row['name']:{width}}  {first}{' …' if more else ''}")
     print(f"\n{len(rows)} rules; stepwell rules NAME shows one in full.")
 
 

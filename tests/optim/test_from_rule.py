@@ -3,6 +3,7 @@
 import copy
 import inspect
 import math
+import pickle
 import warnings
 from typing import Any
 
@@ -291,3 +292,45 @@ def test_what_is_wrong_is_said_in_a_sentence(case):
 def test_it_is_in_the_library():
     """`sw.optim.from_rule` is the function."""
     assert sw.optim.from_rule is from_rule
+
+
+@pytest.mark.parametrize("engine", ["eager", "fused"])
+def test_state_that_starts_in_another_layout(engine):
+    """An expanded or transposed start is laid out as the weight is; one of another shape is refused."""
+    w = torch.arange(6, dtype=torch.float64).view(2, 3).t().requires_grad_()
+    starts = {
+        "expanded": lambda p: torch.zeros(1, dtype=p.dtype).expand(p.shape),
+        "contiguous": lambda p: p.clone(memory_format=torch.contiguous_format) * 0,
+        "whole numbers": lambda p: torch.zeros(p.shape, dtype=torch.int64),
+    }
+    for start in starts.values():
+
+        def averaging(w, g, m, *, t, lr):
+            m = 0.5 * m + g
+            return w - lr * m, m
+
+        kind = from_rule(Rule("averaging", averaging, (State("m", start),), {"lr": 0.1}))
+        v = w.detach().clone(memory_format=torch.preserve_format).requires_grad_()
+        optimizer = kind([v], engine=engine)
+        for _ in range(3):
+            v.grad = torch.ones(3, 2, dtype=torch.float64)
+            optimizer.step()
+        torch.testing.assert_close(v.detach(), w.detach() - 0.1 * (1 + 1.5 + 1.75))
+    short = Rule("averaging", averaging, (State("m", lambda p: torch.zeros(1)),), {"lr": 0.1})
+    with pytest.raises(UserError, match="m starts with shape"):
+        from_rule(short)
+
+
+def test_an_optimizer_of_a_rule_can_be_pickled():
+    """Where its class stands under its own name in its module."""
+    optimizer = PickledRule([torch.ones(2, requires_grad=True)], lr=0.3)
+    again = pickle.loads(pickle.dumps(optimizer))
+    assert type(again) is PickledRule and again.hyperparameters() == {"lr": 0.3}
+
+
+def pickled_rule(w, g, *, t, lr):
+    """w ← w − η g"""
+    return (w - lr * g,)
+
+
+PickledRule = from_rule(pickled_rule, lr=0.1)

@@ -6,6 +6,7 @@ import re
 import warnings
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from optimizer_classes import LIKE_ADAM
@@ -15,6 +16,7 @@ import stepwell.optim as ours
 from stepwell.engine import choose
 from stepwell.engine.eager import pack
 from stepwell.errors import UserError
+from stepwell.optim import checked
 
 pytestmark = pytest.mark.usefixtures("float64_scalars")
 
@@ -438,3 +440,93 @@ def test_an_engine_that_cannot_run_says_so_once(monkeypatch):
     assert steps(ours.SGD) == steps(ours.SGD, engine="eager") == steps(ours.LAMB, engine="eager") == []
     assert steps(ours.LAMB) == ["lamb runs on the eager engine here: it needs whole tensors"]
     assert steps(ours.LAMB, engine="fused") == []
+
+
+def test_a_group_merged_into_another_takes_its_state_along():
+    """What was the second group's goes on in the first; its own engine is gone."""
+    results = []
+    for library in (torch.optim, ours):
+        a, b = (torch.full((3,), v, dtype=torch.float64, requires_grad=True) for v in (1.0, 2.0))
+        optimizer = library.Adam([{"params": [a]}, {"params": [b]}], lr=0.1)
+        for k in range(8):
+            if k == 3:
+                optimizer.param_groups[0]["params"].append(b)
+                optimizer.param_groups.pop()
+            for p in (a, b):
+                p.grad = torch.sin(p.detach() + k)
+            optimizer.step()
+            optimizer.state_dict()
+        results.append((a, b, optimizer.state[b]["exp_avg"], float(optimizer.state[b]["step"])))
+    for one, two in zip(*results, strict=True):
+        torch.testing.assert_close(one, two, rtol=1e-12, atol=0)
+
+
+@pytest.mark.parametrize("engine", ["eager", "fused"])
+def test_an_average_switched_on_and_off(engine):
+    """From then on it is kept, from the weights as they are; and is no more where it is off."""
+    w = torch.ones(3, dtype=torch.float64, requires_grad=True)
+    optimizer = ours.SGD([w], lr=0.1, engine=engine)
+    seen = []
+    for k in range(6):
+        optimizer.param_groups[0]["ema"] = 0.5 if k in (2, 3) else None
+        w.grad = torch.ones_like(w)
+        before = w.detach().clone()
+        optimizer.step()
+        if k in (2, 3):
+            seen = [0.5 * (seen[0] if seen else before) + 0.5 * w.detach()]
+            torch.testing.assert_close(optimizer.state[w]["ema"], seen[0], rtol=1e-14, atol=0)
+    torch.testing.assert_close(w.detach(), torch.full_like(w, 0.4), rtol=1e-14, atol=0)
+    with pytest.raises(UserError, match="there is no average"), optimizer.averaged():
+        pass
+
+
+def test_weights_whose_memory_is_not_what_they_say():
+    """A negated view and an expanded weight: as the eager engine has them."""
+    for engine in ("eager", "auto"):
+        w = torch._neg_view(torch.arange(5, dtype=torch.float64)).requires_grad_()
+        w.grad = torch.ones(5, dtype=torch.float64)
+        ours.SGD([w], lr=0.1, engine=engine).step()
+        torch.testing.assert_close(w.detach(), -torch.arange(5, dtype=torch.float64) - 0.1)
+        w = torch.ones(1, dtype=torch.float64).expand(4).requires_grad_()
+        w.grad = torch.ones(4, dtype=torch.float64)
+        optimizer = ours.SGD([w], lr=0.1, momentum=0.9, engine=engine)
+        with pytest.raises(RuntimeError, match="single memory location"):
+            optimizer.step()
+
+
+def test_the_state_of_another_class_is_refused_when_it_is_loaded():
+    """Nothing is changed by what does not fit."""
+    w = torch.ones(3, requires_grad=True)
+    other = torch.optim.SGD([w], momentum=0.9)
+    w.grad = torch.ones(3)
+    other.step()
+    optimizer = ours.AdamW([w], lr=0.5)
+    with pytest.raises(UserError, match="momentum_buffer"):
+        optimizer.load_state_dict(other.state_dict())
+    assert optimizer.param_groups[0]["lr"] == 0.5 and not optimizer.state
+
+
+def test_a_scheduler_beside_a_schedule_is_warned_of(monkeypatch):
+    """Its value would be replaced at the next update."""
+    monkeypatch.setattr(checked, "_said", set())
+    w = torch.ones(3, requires_grad=True)
+    optimizer = ours.SGD([w], lr=lambda t: 0.1 / (1 + t))
+    scheduler = torch.optim.lr_scheduler.StepLR(optimizer, 1, gamma=0.1)
+    w.grad = torch.ones(3)
+    optimizer.step()
+    scheduler.step()
+    with pytest.warns(RuntimeWarning, match="lr is a schedule of the optimizer's"):
+        optimizer.step()
+
+
+def test_numpys_numbers_are_numbers():
+    """As in torch; words are none, and truth values are asked for where they are meant."""
+    w = torch.ones(3, requires_grad=True)
+    optimizer = ours.SGD([w], lr=np.float32(0.5))  # type: ignore[arg-type]
+    w.grad = torch.ones(3)
+    optimizer.step()
+    assert torch.equal(w.detach(), torch.full((3,), 0.5))
+    wrongs: list[dict[str, Any]] = [{"maximize": "no"}, {"decoupled": "False"}, {"lr": np.array("0.1")}]
+    for wrong in wrongs:
+        with pytest.raises(UserError, match=next(iter(wrong))):
+            ours.SGD([w], **wrong)

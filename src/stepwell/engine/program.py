@@ -175,7 +175,10 @@ class Symbol:
         raise TypeError("an `if` on a tensor or hyperparameter; write select(condition, a, b)")
 
     def __float__(self) -> float:
-        raise TypeError("a tensor or hyperparameter turned into a Python number")
+        raise TypeError(
+            "a tensor, hyperparameter or t turned into a Python number; use sqrt, exp, log … of "
+            "stepwell.rules.words"
+        )
 
     @classmethod
     def __torch_function__(

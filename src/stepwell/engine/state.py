@@ -37,8 +37,18 @@ def new_state(
     for s in rule.state:
         if callable(s.start):
             value = s.start(p) if members is None else torch.stack([s.start(x) for x in p])
-            own = kind is None or s.scalar or not value.is_floating_point()
-            state[s.name] = value if own else value.to(kind)
+            if not rule.elementwise:
+                own = kind is None or s.scalar or not value.is_floating_point()
+                state[s.name] = value if own else value.to(kind)
+                continue
+            # A kernel reads it element by element beside the weight, so it must lie as the weight does.
+            if value.shape != p.shape:
+                raise UserError(
+                    f"{rule.name}: {s.name} starts with shape {tuple(value.shape)} for a weight of "
+                    f"{tuple(p.shape)}: an elementwise rule's state has the weight's shape"
+                )
+            own_kind = value.dtype if value.is_floating_point() else p.dtype
+            state[s.name] = torch.empty_like(p, dtype=kind or own_kind).copy_(value)
             continue
         value = torch.as_tensor(h[s.start] if isinstance(s.start, str) else s.start, dtype=torch.float64)
         value = value.to(p.device)

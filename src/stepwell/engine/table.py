@@ -240,12 +240,14 @@ class _Job:
 
     def _cut(self, chunks: np.ndarray, count: int) -> None:
         """Gives each thread a part of the chunks, of about as much work as the others'."""
-        self.cut, self.chunks = (chunks, count), np.ascontiguousarray(chunks)
-        work = np.cumsum(self.chunks[:, 2] + OVERHEAD)
+        self.cut = None  # until all is there: what interrupts this leaves it to be done again
+        table = np.ascontiguousarray(chunks)
+        work = np.cumsum(table[:, 2] + OVERHEAD)
         ends = np.searchsorted(work, work[-1] * np.arange(1, count + 1) / count) + 1
         self.first = np.concatenate([[0], ends[:-1]])
         parts = np.zeros((count, llvm.PART), dtype=np.int64)
         parts[:, llvm.END] = ends
         self.parts, self.next = parts, parts[:, llvm.NEXT]
         self.fields[llvm.PARTS], self.fields[llvm.THREADS] = parts.ctypes.data, count
-        self.fields[llvm.CHUNK_TABLE] = self.chunks.ctypes.data
+        self.fields[llvm.CHUNK_TABLE] = table.ctypes.data
+        self.chunks, self.cut = table, (chunks, count)

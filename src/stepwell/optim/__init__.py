@@ -10,6 +10,7 @@ from stepwell.optim.adan import Adan
 from stepwell.optim.ademamix import AdEMAMix
 from stepwell.optim.asgd import ASGD
 from stepwell.optim.clipping import clip_adaptive_, clip_norm_, clip_value_
+from stepwell.optim.extras import Extras
 from stepwell.optim.from_rule import from_rule
 from stepwell.optim.gradient_centralization import GradientCentralization, centralized
 from stepwell.optim.groups import decay_groups
@@ -56,6 +57,7 @@ __all__ = [
     "AdamW",
     "Adamax",
     "Adan",
+    "Extras",
     "GradientCentralization",
     "Lion",
     "Lookahead",

@@ -89,7 +89,8 @@ class Adam(RuleOptimizer):
 class AdamW(Adam):
     """Adam with decoupled weight decay: w ← (1 − η · weight_decay) w before the step of Adam.
 
-    As `torch.optim.AdamW`, its arguments in its order. Source: Loshchilov & Hutter 2019, Algorithm 2
+    As `torch.optim.AdamW`, its arguments in its order; they are Adam's. Further ones, clip_norm, l1 and ema
+    among them: see `Extras`. Source: Loshchilov & Hutter 2019, Algorithm 2
     with the decay multiplied by η alone.
     """
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import operator
+import warnings
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, ClassVar
 
@@ -32,9 +33,10 @@ class CheckedOptimizer(torch.optim.Optimizer):
         super().__init__(params, defaults)
 
     def _forget(self) -> None:
-        # The values of each group that were last checked; none of a group of which one can be changed in
-        # place, a list or a tensor: those are looked at each time.
+        # The names, and the values, of each group that were last checked; none of a group of which one can
+        # be changed in place, a list or a tensor: those are looked at each time.
         self._checked: dict[int, list[Any]] = {}
+        self._scheduled: list[dict[str, Any]] = []  # the values that schedules last gave, a dict a group
 
     def __getstate__(self) -> dict[str, Any]:
         return {**super().__getstate__(), "_schedules": self._schedules}
@@ -92,6 +94,15 @@ class CheckedOptimizer(torch.optim.Optimizer):
             values.append({name: _value_at(schedule, made) for name, schedule in schedules.items()})
         for own in values:  # all are right, or none is taken
             check_group(own, self.ranges)
+        for group, last in zip(self.param_groups, self._scheduled, strict=False):
+            for name, value in last.items():
+                if group[name] is not value:
+                    _say_once(
+                        f"{name} is a schedule of the optimizer's, which replaces the {name}={group[name]!r} "
+                        "that was put into a parameter group: give the optimizer a number, or leave out what "
+                        "sets it, a scheduler say"
+                    )
+        self._scheduled = values
         for group, own in zip(self.param_groups, values, strict=True):
             if own:
                 group.update(own)
@@ -100,11 +111,11 @@ class CheckedOptimizer(torch.optim.Optimizer):
     def check_changes(self) -> None:
         """Checks the hyperparameters that are not those of the last update, before any weight is changed."""
         for index, group in enumerate(self.param_groups):
-            values, before = list(group.values()), self._checked.get(index, ())
-            if len(before) == len(values):
-                if all(map(operator.is_, values, before)):
+            values, before = [list(group), *group.values()], self._checked.get(index, [()])
+            if values[0] == before[0]:
+                if all(map(operator.is_, values[1:], before[1:])):
                     continue
-                pairs = zip(group.items(), before, strict=True)
+                pairs = zip(group.items(), before[1:], strict=True)
                 check_group({name: value for (name, value), old in pairs if value is not old}, self.ranges)
             else:
                 check_group(group, self.ranges)
@@ -124,6 +135,16 @@ class CheckedOptimizer(torch.optim.Optimizer):
             if schedules:  # torch does not count a group's updates, nor those made after it got the count
                 steps = [int(self.state[p].get("step", 0)) for p in group["params"] if p in self.state]
                 group["updates"] = max([group.get("updates", 0), *steps])
+
+
+_said: set[str] = set()
+
+
+def _say_once(message: str) -> None:
+    name = message.partition("=")[0]
+    if name not in _said:
+        _said.add(name)
+        warnings.warn(message, RuntimeWarning, stacklevel=5)
 
 
 def _changes_in_place(value: Any) -> bool:

@@ -226,6 +226,8 @@ class OwnRule(RuleOptimizer):
         self, params: Iterable[Any], *, weight_decay: Number = 0.0, maximize: bool = False, **values: Any
     ) -> None:
         own = {n: values.pop(n, default) for n, default in self.rules[0].defaults.items()}
+        if not self.rules[0].elementwise:  # `from_rule` has said so
+            values.setdefault("engine", "eager")
         super().__init__(params, {**own, "weight_decay": weight_decay, "maximize": maximize}, values)
 
 
@@ -242,6 +244,7 @@ def _class_of(rule: Rule) -> type[OwnRule]:
         (OwnRule,),
         {
             "rules": (rule,),
+            "__module__": rule.function.__module__,  # where pickle looks for it, under its own name
             "ranges": {n: ANY for n, d in rule.defaults.items() if n != "lr" and math.isfinite(d)},
             "__doc__": rule.update.__doc__ or f"An optimizer made from {rule.name}.",
             "__signature__": inspect.Signature([first, *named, *rest]),  # what help() shows

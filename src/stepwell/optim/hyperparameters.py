@@ -6,6 +6,7 @@ import difflib
 import math
 import sys
 from collections.abc import Iterable, Mapping
+from numbers import Real
 from typing import Any
 
 from torch import Tensor
@@ -79,6 +80,8 @@ OPTIONAL = {  # None is off, or what the class says
     "tolerance",
 }
 
+BOOLEAN = {"maximize", "decoupled"}
+
 # Those of torch's arguments that ask for what is not here: their plain value, and what to do without them.
 NOT_HERE: dict[str, tuple[Any, str]] = {
     "differentiable": (False, "leave it at False, or use torch.optim's class of the same name"),
@@ -133,6 +136,8 @@ def check_group(group: Mapping[str, Any], own: Mapping[str, tuple[Any, ...]]) ->
             plain, advice = NOT_HERE[name]
             if not (isinstance(value, (bool, int, float)) and value == plain):
                 raise UserError(f"{name}={value!r} asks for an update that is not here: {advice}")
+        elif name in BOOLEAN and not isinstance(value, bool):
+            raise UserError(f"{name}={value!r} cannot be used: give True or False")
         elif (limits := own.get(name) or RANGES.get(name)) and not (value is None and name in OPTIONAL):
             _check(name, value, limits)
 
@@ -171,7 +176,7 @@ def _within(value: Any, low: float, high: float, optional: bool = False) -> bool
         return optional
     if type(value) is float:  # the common case, once an update
         return low <= value < high
-    if isinstance(value, bool) or not isinstance(value, (int, float, Tensor)):
+    if isinstance(value, bool) or not isinstance(value, (Real, Tensor)):  # NumPy's numbers are Real
         return False
     if isinstance(value, Tensor) and value.device.type != "cpu":
         return value.numel() == 1  # to look at it would wait for the device

@@ -109,7 +109,7 @@ class LBFGS(CheckedOptimizer):
         return {name: values[name] for name in self.defaults if name != "line_search_fn"}
 
     @torch.no_grad()
-    def step(self, closure: Callable[[], Any]) -> Any:  # type: ignore[override]
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:  # type: ignore[override]
         """Makes up to max_iter iterations; returns the closure's loss before them."""
         if not callable(closure):
             raise UserError("LBFGS needs step(closure), a function that calls backward and returns the loss")

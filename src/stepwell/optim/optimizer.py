@@ -7,7 +7,7 @@ import operator
 import sys
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any, ClassVar
 
 import torch
@@ -88,6 +88,7 @@ class RuleOptimizer(CheckedOptimizer):
         """Drops what is made anew from the groups and the state when first needed."""
         super()._forget()
         self._engines: dict[int, Any] = {}
+        self._averages: dict[int, bool] = {}  # whether each keeps an average of the weights
         self._shown: dict[int, list[int]] = {}  # the steps of each engine that `state` last told
         self._read: dict[int, tuple[list[Any], dict[str, float], tuple[Any, ...]]] = {}  # see `_today`
 
@@ -141,6 +142,8 @@ class RuleOptimizer(CheckedOptimizer):
         self._take_told()
         self.skipped, unscale = self._scaler()
         engines = [self._engine(index) for index in range(len(self.param_groups))]
+        for gone in [index for index in self._engines if index >= len(engines)]:
+            del self._engines[gone]  # its group was taken away, and what others took over has gone on there
         self._shown.clear()  # what a new engine asked for is out of date after this update
         gradients = [[p.grad for p in group["params"]] for group in self.param_groups]
         for index, group in enumerate(self.param_groups):
@@ -240,7 +243,9 @@ class RuleOptimizer(CheckedOptimizer):
         rows = rule in self.lazy and any(p.grad is not None and p.grad.is_sparse for p in group["params"])
         if rows:
             _check_rows(group)
-        same = engine is not None and engine.rule is rule and (not rows or isinstance(engine, Rows))
+        average = group["ema"] is not None
+        same = engine is not None and engine.rule is rule and self._averages[index] is average
+        same = same and (not rows or isinstance(engine, Rows))
         # A program may have put other parameters into the group.
         if (
             engine
@@ -249,13 +254,14 @@ class RuleOptimizer(CheckedOptimizer):
             and all(map(operator.is_, engine.parameters, group["params"]))
         ):
             try:
-                engine.follow()
+                with torch.inference_mode(False) if torch.is_inference_mode_enabled() else nullcontext():
+                    engine.follow()
                 return engine
             except Unsupported:
                 pass
         told = self.state
         h = {name: number(value) for name, value in self._named(group).items()}
-        average, name = group["ema"] is not None, "rows" if rows else self._engine_name
+        name = "rows" if rows else self._engine_name
         with torch.inference_mode(False):  # the state is to outlive a first step inside that mode
             engine = engine_for(rule, group["params"], h, average, self._kind, self._stochastic, name)
         for i, p in enumerate(engine.parameters):
@@ -273,7 +279,7 @@ class RuleOptimizer(CheckedOptimizer):
                                 f"not {tuple(value.shape)}: load the state of the same model"
                             )
                         value.copy_(values[key])
-        self._engines[index] = engine
+        self._engines[index], self._averages[index] = engine, average
         self._shown.pop(index, None)
         return engine
 
@@ -334,6 +340,12 @@ class RuleOptimizer(CheckedOptimizer):
             )
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        for group in state_dict["param_groups"]:
+            rule = self.rule_of({**self.defaults, **group})
+            for i in group["params"]:
+                names = {n for n, v in state_dict["state"].get(i, {}).items() if v is not None}
+                if names:
+                    self._check_state(names - {"step", AVERAGE}, rule)
         super().load_state_dict(state_dict)
         # torch rounded the state to the weights' type; what is kept finer than them comes back as it was.
         finer = {s.name for rule in self.rules for s in rule.state if s.scalar}
@@ -363,7 +375,10 @@ class RuleOptimizer(CheckedOptimizer):
         if self._averaging:
             raise UserError("the weights are their averages already: `averaged` is not to be nested")
         if not pairs:
-            raise UserError("there is no average of the weights: give the optimizer ema=0.999, say")
+            raise UserError(
+                "there is no average of the weights: give the optimizer ema=0.999, say (a loaded state "
+                "brings its own ema)"
+            )
         before = [p.detach().clone() for p, _ in pairs]
         with torch.no_grad():
             for p, average in pairs:

@@ -183,7 +183,7 @@ class PlateauConfig(ScheduleConfig):
     factor: float = Field(0.1, ge=0, lt=1, description="what each cut multiplies the rate with")
     patience: int = Field(5, ge=0, description="evaluations in a row without a lower loss before a cut")
     threshold: float = Field(1e-4, ge=0, lt=1, description="least fall that counts, as a share of the loss")
-    end: float = Field(0.0, ge=0, le=1, description="lowest rate, as a share of the highest")
+    end: float = Field(1e-4, ge=0, le=1, description="lowest rate, as a share of the highest")
 
     def after(self, lr: float, steps: int) -> Schedule:
         return schedules.constant(lr)

@@ -4,6 +4,7 @@ Triton's kernels need a process of their own, and shards two: test_triton.py, te
 """
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -24,9 +25,9 @@ MEMBERS = 2
 TOLERANCE = {torch.float64: 1e-12, torch.float32: 1e-4, torch.bfloat16: 3e-2, torch.float16: 4e-3}
 # In turn: what is folded into the update can be another each time, and the fused engine has two kernels.
 FOLDED = [
-    Folded(scale=0.7, clip_value=1.1, l2=0.03, decay=0.1, l1=0.01, ema=0.9),
-    Folded(scale=-1.0, decay=0.05, ema=0.8),
-    Folded(l1=0.02, ema=0.0),
+    Folded(scale=0.7, clip_value=1.1, l2=2.0, decay=1.0, l1=0.5, ema=0.9),
+    Folded(scale=-1.0, decay=1.0, ema=0.8),
+    Folded(l1=1.0, ema=0.0),
     Folded(clip_value=0.2, ema=0.99),
 ]
 
@@ -129,8 +130,8 @@ def check(make: Any, rule: Any, layout: str, dtype: torch.dtype, lead: tuple[int
     for step in range(1, STEPS + 1):
         folded = FOLDED[step % len(FOLDED)]
         h = {**rule.defaults}
-        if "lr" in h:
-            h["lr"] = h["lr"] * 0.97**step
+        lr = h["lr"] if rule.name == "prodigy" else min(max(h["lr"], 0.1), 0.5)  # to be seen in bfloat16
+        h["lr"] = lr * 0.97**step
         each = [gradients_at(oracle.weights, layout, step) for oracle in oracles]
         together = [
             None if any(g is None for g in gs) else stacked_as_they_lie(gs) if lead else gs[0]
@@ -224,3 +225,34 @@ def test_every_engine_runs_the_rules_text(name, engine, dtype, request):
             check(make, rule, layout, dtype, (MEMBERS,) if engine == "stacked" else ())
         except Unsupported as reason:
             assert engine == "fused" and not rule.elementwise, reason
+
+
+class Wrong(Eager):
+    """An engine with a fault, which the table must see."""
+
+    fault = ""
+
+    def step(self, gradients: Any, h: Any, folded: Any = FOLDED[0], skip: Any = None) -> Any:
+        if self.fault == "half the rate":
+            h = {**h, "lr": h["lr"] / 2}
+        elif self.fault:
+            folded = replace(folded, **{self.fault: 0.0})
+        return super().step(gradients, h, folded, skip)
+
+
+@pytest.mark.parametrize("dtype", TOLERANCE, ids=str)
+@pytest.mark.parametrize("fault", ["half the rate", "decay", "l1", "l2"])
+@pytest.mark.parametrize("name", RULES)
+def test_the_table_sees_a_faulty_engine(name, fault, dtype):
+    """Half the rate, or a part of what is folded in left out, shows in each rule and type."""
+    if (name, fault) == ("lars", "l2") and dtype.itemsize == 2:
+        pytest.skip("LARS divides by the norm of what it adds l2 to")
+    rule = RULES[name]
+
+    def make(rule: Any, weights: list[Tensor]) -> Any:
+        engine = Wrong(rule, weights, dict(rule.defaults), average=True)
+        engine.fault = fault
+        return engine, lambda x: x
+
+    with pytest.raises(AssertionError):
+        check(make, rule, "large", dtype)

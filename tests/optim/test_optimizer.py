@@ -483,7 +483,8 @@ def test_an_average_switched_on_and_off(engine):
 def test_weights_whose_memory_is_not_what_they_say():
     """A negated view and an expanded weight: as the eager engine has them."""
     for engine in ("eager", "auto"):
-        w = torch._neg_view(torch.arange(5, dtype=torch.float64)).requires_grad_()
+        w = torch._neg_view(torch.arange(5, dtype=torch.float64))  # pyright: ignore[reportPrivateImportUsage]
+        w.requires_grad_()
         w.grad = torch.ones(5, dtype=torch.float64)
         ours.SGD([w], lr=0.1, engine=engine).step()
         torch.testing.assert_close(w.detach(), -torch.arange(5, dtype=torch.float64) - 0.1)

@@ -200,7 +200,8 @@ def _supported(parameters: Sequence[Tensor], members: int | None) -> Any:
             raise Unsupported("a parameter is no plain tensor")
         if p.dtype not in KINDS:
             raise Unsupported(f"a parameter is {p.dtype}")
-        if p.is_neg() or torch._debug_has_internal_overlap(p) == 1:
+        overlaps = torch._debug_has_internal_overlap  # pyright: ignore[reportPrivateImportUsage]
+        if p.is_neg() or overlaps(p) == 1:
             raise Unsupported("a parameter's memory does not hold each of its elements once, as it is")
         if members is not None and not (p.is_contiguous() and p.dim() and len(p) == members):
             raise Unsupported("a parameter does not hold its members one behind the other")

@@ -86,6 +86,10 @@ class DeviceTable:
             reason = f"{type(error).__name__}: {error}".partition("\n")[0]
             raise Unsupported(f"its kernel cannot be compiled ({reason})") from error
 
+    def take(self, gradients: Sequence[Tensor | None]) -> Sequence[Tensor | None]:
+        """They themselves: they are looked over when they are sent to the device."""
+        return gradients
+
     def squares(self, gradients: Sequence[Tensor | None]) -> Tensor | None:
         """Σ g², of each member where there are members; None without a gradient."""
         held = self._take(gradients)

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-import operator
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -75,7 +74,6 @@ class Fused:
         self._kind = _supported(self.parameters, members)
         self._sums = _sums(rule) if self.parameters and self.parameters[0].is_cpu else None
         self._steps = [0] * len(self.parameters)  # updates begun
-        self._norm: tuple[list[Any], Tensor | None] = [], None  # what `norm` found for the step to come
         self.state = [new_state(rule, p, h, average, kind, members) for p in self.parameters]
         self._build()
 
@@ -127,14 +125,25 @@ class Fused:
                     state[name] = like[name].copy_(value)
         self._build()
 
-    def norm(self, gradients: Sequence[Tensor | None]) -> Tensor | None:
+    def look(self, gradients: Sequence[Tensor | None]) -> Looked:
+        """The gradients of one update, looked over once for `norm`, `sums` and `step`, which take this too.
+
+        Nothing of them may be changed between: a kernel reads what was there.
+        """
+        tables = self._tables
+        parts = [gradients] if len(tables) == 1 else [[gradients[i] for i in t.numbers] for t in tables]
+        return Looked(gradients, [table.take(part) for table, part in zip(tables, parts, strict=True)])
+
+    def norm(self, gradients: Sequence[Tensor | None] | Looked) -> Tensor | None:
         """The Euclidean norm of the gradients, None without one."""
-        self._norm = _norm([table.squares(self._of(table, gradients)) for table in self._tables])
-        return self._norm[1]
+        looked = gradients if isinstance(gradients, Looked) else self.look(gradients)
+        squares = [table.squares(part) for table, part in zip(self._tables, looked.parts, strict=True)]
+        looked.norm = _norm(squares)
+        return looked.norm
 
     def step(
         self,
-        gradients: Sequence[Tensor | None],
+        gradients: Sequence[Tensor | None] | Looked,
         h: Mapping[str, Any],
         folded: Folded = Folded(),  # noqa: B008  (it is immutable)
         skip: Tensor | None = None,
@@ -147,36 +156,46 @@ class Fused:
         values = {**h, **vars(folded)}
         if "sums" in values:
             values |= {f"sums.{i}": total for i, total in enumerate(values.pop("sums"))}
-        own = (self._steps, values, skip)
-        squares = [table.update(self._of(table, gradients), *own) for table in self._tables]
-        (asked, norm), self._norm = self._norm, ([], None)
-        # Where `norm` was asked for these gradients just now, tables return what they added up then.
-        return norm if asked and all(map(operator.is_, squares, asked)) else _norm(squares)[1]
+        looked = gradients if isinstance(gradients, Looked) else self.look(gradients)
+        pairs = zip(self._tables, looked.parts, strict=True)
+        squares = [table.update(part, self._steps, values, skip) for table, part in pairs]
+        return _norm(squares) if looked.norm is None or skip is not None else looked.norm
 
-    def sums(self, gradients: Sequence[Tensor | None], h: Mapping[str, Any], folded: Folded) -> list[Tensor]:
+    def sums(
+        self, gradients: Sequence[Tensor | None] | Looked, h: Mapping[str, Any], folded: Folded
+    ) -> list[Tensor]:
         """What the rule adds up over all parameters before the update, for these."""
+        looked = gradients if isinstance(gradients, Looked) else self.look(gradients)
         if self._sums is None:  # a GPU, or a text that does not trace
-            return add_up(self.rule, self.parameters, gradients, self.state, self.steps, h, folded)
+            own = (self.parameters, looked.gradients, self.state, self.steps)
+            return add_up(self.rule, *own, h, folded)
         values = {**h, **vars(folded)}
-        parts = [t.sums(self._sums, self._of(t, gradients), self._steps, values) for t in self._tables]
+        pairs = zip(self._tables, looked.parts, strict=True)
+        parts = [table.sums(self._sums, part, self._steps, values) for table, part in pairs]
         columns = zip(*(own for own in parts if own), strict=True)
         return [torch.as_tensor(sum(column), dtype=torch.float64) for column in columns]
 
-    def _of(self, table: Any, gradients: Sequence[Tensor | None]) -> Sequence[Tensor | None]:
-        return gradients if len(self._tables) == 1 else [gradients[i] for i in table.numbers]
+
+class Looked:
+    """Gradients that were looked over for one update: see `Fused.look`."""
+
+    def __init__(self, gradients: Sequence[Tensor | None], parts: list[Any]) -> None:
+        self.gradients, self.parts = gradients, parts  # the second as each table has them
+        self.norm: Tensor | None = None  # once it was asked for
+
+    def __iter__(self) -> Iterator[Tensor | None]:
+        return iter(self.gradients)
 
 
-def _norm(squares: list[Any]) -> tuple[list[Any], Tensor | None]:
-    """The norm from each table's Σ g², None where none has one; with them."""
+def _norm(squares: list[Any]) -> Tensor | None:
+    """The norm from each table's Σ g²; None where none has one."""
     parts = [s for s in squares if s is not None]
     if not parts:
-        return squares, None
+        return None
     total = sum(parts)
     if isinstance(total, float):
-        return squares, torch.scalar_tensor(math.sqrt(total), dtype=torch.float64)
-    if isinstance(total, Tensor):
-        return squares, total.sqrt()
-    return squares, torch.as_tensor(np.sqrt(total), dtype=torch.float64)
+        return torch.scalar_tensor(math.sqrt(total), dtype=torch.float64)
+    return total.sqrt() if isinstance(total, Tensor) else torch.as_tensor(np.sqrt(total), dtype=torch.float64)
 
 
 def _sums(rule: Rule) -> Program | None:

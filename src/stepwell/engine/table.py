@@ -52,7 +52,6 @@ class Table:
         self.jobs: dict[bool, _Job] = {}
         self.squares_job: _Job | None = None
         self.sums_job: _Job | None = None
-        self.taken: _Taken | None = None
         self.there: tuple[list[bool], np.ndarray, np.ndarray] | None = None
 
     def _pointers(self, program: Program) -> np.ndarray:
@@ -77,12 +76,11 @@ class Table:
             )
         return self.jobs[plain]
 
-    def squares(self, gradients: Sequence[Tensor | None]) -> float | np.ndarray | None:
+    def squares(self, taken: Taken) -> float | np.ndarray | None:
         """Σ g², of each member where there are members; None without a gradient."""
         if self.squares_job is None:
             pointers, kernel = self._pointers(SQUARES), llvm.kernel(SQUARES, {"g": self.records.type})
             self.squares_job = _Job(kernel, pointers, pointers[:, 0], None, self.seeds, len(self.chunks))
-        self.taken = taken = self._take(gradients)
         if not taken.held:
             return None
         taken.squares = self._total(taken.chunks, self.squares_job.run(taken, self.records.elements)[:, 0])
@@ -91,7 +89,7 @@ class Table:
     def sums(
         self,
         program: Program,
-        gradients: Sequence[Tensor | None],
+        taken: Taken,
         steps: list[int],
         values: Mapping[str, Any],
     ) -> list[float | np.ndarray]:
@@ -107,9 +105,6 @@ class Table:
             self.sums_job = _Job(
                 kernel, pointers, pointers[:, column], uniforms, self.seeds, len(self.chunks)
             )
-        if self.taken is None or self.taken.looks != _looks(gradients):
-            self.taken = self._take(gradients)
-        taken = self.taken
         if not taken.held:
             return []
         assert self.sums_job.uniforms is not None
@@ -120,7 +115,7 @@ class Table:
 
     def update(
         self,
-        gradients: Sequence[Tensor | None],
+        taken: Taken,
         steps: list[int],
         values: Mapping[str, Any],
         skip: Tensor | None = None,
@@ -130,14 +125,11 @@ class Table:
         values: of the program's uniform inputs. skip: where it is true nothing changes, no step is
         counted, and Σ g² is 0.
         """
-        taken, self.taken = self.taken, None
-        if taken is None or taken.looks != _looks(gradients):
-            taken = self._take(gradients)
         if not taken.held:
             return None
         if skip is not None and bool(skip):
             return np.zeros(self.each if self.records.members else ())
-        there = [g is not None for g in gradients]
+        there = [g is not None for g in taken.gradients]
         for i in compress(self.numbers, there):
             steps[i] += 1
         own = [steps[i] for i in self.numbers]
@@ -146,7 +138,7 @@ class Table:
             self._sow(own)
         self.records.fetch()
         partials = self._job(is_plain(values)).run(taken, self.records.elements)
-        self.records.put_back(gradients)
+        self.records.put_back(taken.gradients)
         self.uniforms.keep(there)
         increment_version(self.records.parameters)
         return self._total(taken.chunks, partials[:, 0]) if taken.squares is None else taken.squares
@@ -159,19 +151,19 @@ class Table:
         own = [rounding.seed(t, i) for t, i in zip(steps, self.numbers, strict=True)]
         self.seeds[:] = (np.array(own)[:, None] + rounding.MEMBER * np.arange(self.each)).reshape(-1)
 
-    def _take(self, gradients: Sequence[Tensor | None]) -> _Taken:
+    def take(self, gradients: Sequence[Tensor | None]) -> Taken:
         """Looks the gradients over: each time, since a step brings new ones."""
         held = self.records.laid_out(gradients)
         if len(held) == len(gradients):
             addresses = self.records.addresses(held)
-            return _Taken(list(gradients), _looks(gradients), held, slice(None), addresses, self.chunks)
+            return Taken(gradients, held, slice(None), addresses, self.chunks)
         there = [g is not None for g in gradients]
         if self.there is None or self.there[0] != there:
             records = np.repeat(there, self.each)
             self.there = there, records, self.chunks[records[self.chunks[:, 0]]]
         _, records, chunks = self.there
         addresses = self.records.addresses(held, self.records.sizes[there])
-        return _Taken(list(gradients), _looks(gradients), held, records, addresses, chunks)
+        return Taken(gradients, held, records, addresses, chunks)
 
     def _total(self, chunks: np.ndarray, partials: np.ndarray) -> float | np.ndarray:
         """The chunks' sums, added in their order: one number, or one a member."""
@@ -181,23 +173,15 @@ class Table:
 
 
 @dataclass
-class _Taken:
-    """Gradients as a kernel reads them."""
+class Taken:
+    """Gradients as a kernel reads them, for one update: nothing of them may change before it."""
 
-    given: list[Tensor | None]  # held: no other tensor is taken for one of these
-    looks: list[Any]
+    gradients: Sequence[Tensor | None]
     held: list[Tensor]  # those there are, in their weights' type and layout
     records: Any  # which records have one, as NumPy takes them
     addresses: Any  # of these
     chunks: np.ndarray
     squares: float | np.ndarray | None = None  # once added up
-
-
-def _looks(gradients: Sequence[Tensor | None]) -> list[Any]:
-    """What is another once a gradient is: the object, where it lies, and how often it was changed."""
-    return [
-        None if g is None else (id(g), g.data_ptr(), 0 if g.is_inference() else g._version) for g in gradients
-    ]
 
 
 class _Job:
@@ -226,7 +210,7 @@ class _Job:
         self.where = self.fields.ctypes.data
         self.cut: tuple[np.ndarray, int] | None = None  # the chunks and threads that the parts are for
 
-    def run(self, taken: _Taken, elements: int) -> np.ndarray:
+    def run(self, taken: Taken, elements: int) -> np.ndarray:
         """Does the chunks on as many threads as pay; returns the totals of each, a line a chunk."""
         chunks = taken.chunks
         self.gradients[taken.records] = taken.addresses

@@ -7,7 +7,7 @@ import operator
 import sys
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from typing import Any, ClassVar
 
 import torch
@@ -17,6 +17,7 @@ from torch.optim.optimizer import _global_optimizer_pre_hooks as GLOBAL_BEFORE
 
 from stepwell.engine.choose import ENGINES, engine_for
 from stepwell.engine.eager import total_norm
+from stepwell.engine.fused import Fused
 from stepwell.engine.rows import Rows
 from stepwell.engine.state import AVERAGE, Unsupported
 from stepwell.engine.text import Folded
@@ -142,8 +143,8 @@ class RuleOptimizer(CheckedOptimizer):
         self._take_told()
         self.skipped, unscale = self._scaler()
         engines = [self._engine(index) for index in range(len(self.param_groups))]
-        for gone in [index for index in self._engines if index >= len(engines)]:
-            del self._engines[gone]  # its group was taken away, and what others took over has gone on there
+        while len(self._engines) > len(engines):  # of groups taken away: what others took over goes on there
+            del self._engines[max(self._engines)]
         self._shown.clear()  # what a new engine asked for is out of date after this update
         gradients = [[p.grad for p in group["params"]] for group in self.param_groups]
         for index, group in enumerate(self.param_groups):
@@ -154,10 +155,14 @@ class RuleOptimizer(CheckedOptimizer):
         if len(gradients) > 1:
             self._check_gradients(gradients)
         try:
+            looked = [
+                engine.look(own) if isinstance(engine, Fused) else own
+                for engine, own in zip(engines, gradients, strict=True)
+            ]
             norm = None
             if any(group["clip_norm"] is not None for group in self.param_groups):
-                norm = total_norm([e.norm(own) for e, own in zip(engines, gradients, strict=True)])
-            norms = self._run(engines, gradients, norm, unscale)
+                norm = total_norm([e.norm(own) for e, own in zip(engines, looked, strict=True)])
+            norms = self._run(engines, looked, norm, unscale)
         except (NotImplementedError, RuntimeError) as error:
             if any(g is not None and g.is_sparse for own in gradients for g in own):
                 raise UserError("a gradient is sparse: build the layer with sparse=False") from error
@@ -165,9 +170,7 @@ class RuleOptimizer(CheckedOptimizer):
         norm = total_norm(norms)
         self.gradient_norm = norm if norm is None or unscale is None else norm * unscale
 
-    def _run(
-        self, engines: list[Any], gradients: list[list[Tensor | None]], norm: Any, unscale: Any
-    ) -> list[Tensor | None]:
+    def _run(self, engines: list[Any], gradients: list[Any], norm: Any, unscale: Any) -> list[Tensor | None]:
         """Updates group by group; returns the norm of each one's gradients."""
         today = [self._today(index) for index in range(len(self.param_groups))]
         h = [own for own, _ in today]
@@ -254,7 +257,10 @@ class RuleOptimizer(CheckedOptimizer):
             and all(map(operator.is_, engine.parameters, group["params"]))
         ):
             try:
-                with torch.inference_mode(False) if torch.is_inference_mode_enabled() else nullcontext():
+                if torch.is_inference_mode_enabled():
+                    with torch.inference_mode(False):
+                        engine.follow()
+                else:
                     engine.follow()
                 return engine
             except Unsupported:

@@ -74,26 +74,33 @@ class Fused:
         self._kind = _supported(self.parameters, members)
         self._sums = _sums(rule) if self.parameters and self.parameters[0].is_cpu else None
         self._steps = [0] * len(self.parameters)  # updates begun
-        self.state = [new_state(rule, p, h, average, kind, members) for p in self.parameters]
+        self._state = [new_state(rule, p, h, average, kind, members) for p in self.parameters]
+        self._shown = False  # whether anybody else has the state's tensors, and may have moved them
         self._build()
+
+    @property
+    def state(self) -> list[dict[str, Tensor]]:
+        """Each parameter's state by name, the tensors that the kernel works on."""
+        self._shown = True
+        return self._state
 
     def _build(self) -> None:
         """Makes the tables of addresses for the parameters and the state where they lie now."""
         kinds: dict[tuple[torch.dtype, ...], list[int]] = {}
-        for i, (p, state) in enumerate(zip(self.parameters, self.state, strict=True)):
+        for i, (p, state) in enumerate(zip(self.parameters, self._state, strict=True)):
             types = (
                 p.dtype if n in ("w", "g") else state[state_name(n)].dtype for n in self.program.elements
             )
             kinds.setdefault(tuple(types), []).append(i)
-        own = (self.program, self.parameters, self.state)
+        own = (self.program, self.parameters, self._state)
         self._tables = [
             self._kind(*own, n, types, self.members, self.stochastic) for types, n in kinds.items()
         ]
-        self._kept = [value for state in self.state for value in state.values()]
+        self._kept = [value for state in self._state for value in state.values()]
         # Held, so that no other storage gets these addresses: an equal address is the same memory.
         self._seen = [p.detach() for p in self.parameters]
         self._seen_kept = [value.detach() for value in self._kept]
-        self._layout = layout(self.parameters), list(map(Tensor.data_ptr, self._kept))
+        self._layout, self._kept_at = layout(self.parameters), list(map(Tensor.data_ptr, self._kept))
 
     @property
     def steps(self) -> list[int]:
@@ -104,13 +111,15 @@ class Fused:
 
     def follow(self) -> None:
         """Takes the parameters where they lie now, and the state to their type."""
-        if (layout(self.parameters), list(map(Tensor.data_ptr, self._kept))) == self._layout:
+        if layout(self.parameters) == self._layout and (
+            not self._shown or list(map(Tensor.data_ptr, self._kept)) == self._kept_at
+        ):
             return
         check_shapes(self.rule, self.parameters, self._seen)
         self._kind = _supported(self.parameters, self.members)
         self._sums = _sums(self.rule) if self.parameters[0].is_cpu else None
         self._steps = self.steps
-        for i, (p, state) in enumerate(zip(self.parameters, self.state, strict=True)):
+        for i, (p, state) in enumerate(zip(self.parameters, self._state, strict=True)):
             like = new_state(self.rule, p, dict(self.rule.defaults), self.average, self.kind, self.members)
             for name, value in state.items():
                 if value.shape != like[name].shape:
@@ -167,7 +176,7 @@ class Fused:
         """What the rule adds up over all parameters before the update, for these."""
         looked = gradients if isinstance(gradients, Looked) else self.look(gradients)
         if self._sums is None:  # a GPU, or a text that does not trace
-            own = (self.parameters, looked.gradients, self.state, self.steps)
+            own = (self.parameters, looked.gradients, self._state, self.steps)
             return add_up(self.rule, *own, h, folded)
         values = {**h, **vars(folded)}
         pairs = zip(self._tables, looked.parts, strict=True)

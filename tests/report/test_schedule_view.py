@@ -130,3 +130,15 @@ def test_rates_are_those_of_a_run(typed):
     logged = {line["update"]: line["hyperparameters"]["lr"] for line in lines if "hyperparameters" in line}
     assert len(logged) == 20
     assert all(math.isclose(shown[update - 1], lr, rel_tol=1e-6) for update, lr in logged.items())
+
+
+def test_one_cycles_momentum_is_shown(typed):
+    """A column beside the rate, down from the default optimizer's β1 and back; in JSON one number an update."""
+    words = "one-cycle low_momentum=0.6 --updates 40"
+    wanted = schedules.one_cycle_momentum(40, 0.3, 0.9, 0.6)
+    rows = [line.split() for line in typed(words)[0].splitlines()[3:15]]
+    assert rows[0][-1] == "momentum"
+    assert [row[2] for row in rows[1:]] == [f"{wanted(t):.4g}" for t in [*range(0, 40, 4), 39]]
+    found = json.loads(typed(f"{words} --json")[0])
+    assert found["momenta"] == pytest.approx([wanted(t) for t in range(40)], rel=1e-12)
+    assert json.loads(typed("one-cycle --updates 40 --json")[0])["momenta"] is None

@@ -11,6 +11,7 @@ from stepwell.errors import UserError
 from stepwell.recipe import parse_changes, read_recipe
 from stepwell.report.line_chart import Panel, svg
 from stepwell.report.text_chart import text_chart
+from stepwell.optim.configs import momentum_of
 from stepwell.schedules import Plateau, Schedule
 from stepwell.schedules.configs import SCHEDULES, ScheduleConfig, build
 from stepwell.training import files
@@ -26,6 +27,7 @@ class View:
     config: ScheduleConfig
     lr: float | None
     updates: int
+    momentum: Schedule | None = None  # where the schedule moves it
 
     @property
     def name(self) -> str:
@@ -80,15 +82,20 @@ class View:
             "lr": self.lr,
             "updates": self.updates,
             "rates": [rate(step) for step in range(self.updates)],
+            "momenta": self.momentum and [self.momentum(step) for step in range(self.updates)],
         }
 
     def lines(self, blocks: bool) -> list[str]:
         """What is shown in a terminal: keys, a table, a curve."""
         rate = self.rate
         table = [f"{step:>10,}  {rate(step):.4g}" for step in self.along(ROWS + 1)]
+        head = f"{'update':>10}  {self.label}"
+        if self.momentum is not None:
+            momenta = [f"{self.momentum(step):.4g}" for step in self.along(ROWS + 1)]
+            table = [f"{row:34}{momentum}" for row, momentum in zip(table, momenta, strict=True)]
+            head = f"{head:34}momentum"
         curve = [rate(step) for step in self.along(COLUMNS)]
         chart = text_chart(curve, f"update {self.updates - 1:,}", blocks=blocks)
-        head = f"{'update':>10}  {self.label}"
         return [f"{self.name} {self.words}", self.help, "", head, *table, "", *chart]
 
 
@@ -117,7 +124,8 @@ def read(words: Iterable[str], updates: int) -> View:
             raise UserError(f"{key} is given twice: keep one")
         changes[key] = value
     recipe = read_recipe(None, changes)
-    return View(recipe.schedule, recipe.optimizer.lr if "optimizer.lr" in changes else None, updates)
+    momentum = recipe.schedule.momentum(momentum_of(recipe.optimizer), updates)
+    return View(recipe.schedule, recipe.optimizer.lr if "optimizer.lr" in changes else None, updates, momentum)
 
 
 def require_svg(plot: str) -> Path:

@@ -22,6 +22,8 @@ import importlib.metadata
 import json
 import platform
 import statistics
+import subprocess
+import sys
 import time
 import warnings
 from collections.abc import Callable
@@ -34,6 +36,7 @@ from torch import Tensor
 
 import stepwell as sw
 from stepwell.engine.program import trace_sums
+from stepwell.optim.hyperparameters import ANY
 from stepwell.optim.optimizer import RuleOptimizer
 from stepwell.rules import RULES, Rule
 
@@ -62,7 +65,7 @@ def main() -> None:
         f"{options.rounds} rounds in turn"
     )
     print(about)
-    figures: dict[str, Any] = {"about": about}
+    figures: dict[str, Any] = {"about": about, "first steps": first_steps()}
 
     def wanted(name: str) -> bool:
         return not options.only or any(word in name for word in options.only)
@@ -75,6 +78,40 @@ def main() -> None:
         figures["rules"] = rules(options.rounds, wanted)
     if options.json:
         options.json.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
+
+
+# -- compiling --------------------------------------------------------------------------------------------
+
+# In a process of its own, where nothing is compiled yet; what is imported, and LLVM, is there.
+FIRST = """
+import sys, time, torch, stepwell as sw
+from stepwell.engine import llvm
+llvm._machine()
+made = [torch.ones(10, requires_grad=True) for _ in range(int(sys.argv[1]))]
+for p in made:
+    p.grad = torch.ones(10)
+optimizer = sw.optim.AdamW(made, clip_norm=1.0, ema=0.9, engine="fused")
+times = []
+for _ in range(3):
+    start = time.perf_counter()
+    optimizer.step()
+    times.append(time.perf_counter() - start)
+print(times[0] - times[2])
+"""
+
+
+def first_steps() -> dict[str, float]:
+    """Seconds that the first step takes longer than the third: it compiles."""
+    found = {}
+    for count in (1, 1000):
+        words = [sys.executable, "-c", FIRST, str(count)]
+        done = subprocess.run(words, capture_output=True, text=True, check=True)
+        found[str(count)] = round(float(done.stdout), 3)
+    print(
+        f"the first step, which compiles: {found['1']:.3f} s for one tensor, "
+        f"{found['1000']:.3f} s for 1,000 (which are looked over, too)"
+    )
+    return found
 
 
 # -- the models: shapes of their parameters ---------------------------------------------------------------
@@ -292,7 +329,7 @@ def rules(rounds: int, wanted: Callable[[str], bool]) -> dict[str, Any]:
 
 def alone(rule: Rule, shapes: list[tuple[int, ...]]) -> Contestant:
     """A whole step of an optimizer of this rule."""
-    kind: Any = type("Alone", (RuleOptimizer,), {"rules": (rule,), "spread": {}})
+    kind: Any = type("Alone", (RuleOptimizer,), {"rules": (rule,), "spread": {}, "ranges": {"alpha": ANY}})
     return kind(parameters(shapes), dict(rule.defaults), {"engine": "fused"}).step
 
 

@@ -133,7 +133,7 @@ def test_rates_are_those_of_a_run(typed):
 
 
 def test_one_cycles_momentum_is_shown(typed):
-    """A column beside the rate, down from the default optimizer's β1 and back; in JSON one number an update."""
+    """A column beside the rate, from the default optimizer's β1 down and back; in JSON for every update."""
     words = "one-cycle low_momentum=0.6 --updates 40"
     wanted = schedules.one_cycle_momentum(40, 0.3, 0.9, 0.6)
     rows = [line.split() for line in typed(words)[0].splitlines()[3:15]]

@@ -134,25 +134,15 @@ class Fused:
                     state[name] = like[name].copy_(value)
         self._build()
 
-    def look(self, gradients: Sequence[Tensor | None]) -> Looked:
-        """The gradients of one update, looked over once for `norm`, `sums` and `step`, which take this too.
-
-        Nothing of them may be changed between: a kernel reads what was there.
-        """
-        tables = self._tables
-        parts = [gradients] if len(tables) == 1 else [[gradients[i] for i in t.numbers] for t in tables]
-        return Looked(gradients, [table.take(part) for table, part in zip(tables, parts, strict=True)])
-
-    def norm(self, gradients: Sequence[Tensor | None] | Looked) -> Tensor | None:
+    def norm(self, gradients: Sequence[Tensor | None]) -> Tensor | None:
         """The Euclidean norm of the gradients, None without one."""
-        looked = gradients if isinstance(gradients, Looked) else self.look(gradients)
-        squares = [table.squares(part) for table, part in zip(self._tables, looked.parts, strict=True)]
-        looked.norm = _norm(squares)
-        return looked.norm
+        looked = self.look(gradients)
+        self.measure(looked)
+        return _tensor(looked.norm)
 
     def step(
         self,
-        gradients: Sequence[Tensor | None] | Looked,
+        gradients: Sequence[Tensor | None],
         h: Mapping[str, Any],
         folded: Folded = Folded(),  # noqa: B008  (it is immutable)
         skip: Tensor | None = None,
@@ -162,13 +152,32 @@ class Fused:
         The norm is of the gradients as they are, before anything is folded in, a float64 tensor; None
         without a gradient, and 0 where `skip` is true: then nothing changes and no step is counted.
         """
+        looked = self.look(gradients)
+        self.update(looked, h, folded, skip)
+        return _tensor(looked.norm)
+
+    def look(self, gradients: Sequence[Tensor | None]) -> Looked:
+        """The gradients of one update, looked over once for `measure`, `sums` and `update`.
+
+        Nothing of them may be changed between: a kernel reads what was there.
+        """
+        tables = self._tables
+        parts = [gradients] if len(tables) == 1 else [[gradients[i] for i in t.numbers] for t in tables]
+        return Looked(gradients, [table.take(part) for table, part in zip(tables, parts, strict=True)])
+
+    def measure(self, looked: Looked) -> None:
+        """Puts the gradients' norm into `looked`."""
+        looked.norm = _norm([t.squares(part) for t, part in zip(self._tables, looked.parts, strict=True)])
+
+    def update(self, looked: Looked, h: Mapping[str, Any], folded: Folded, skip: Tensor | None) -> None:
+        """`step`, which puts the norm into `looked`."""
         values = {**h, **vars(folded)}
         if "sums" in values:
             values |= {f"sums.{i}": total for i, total in enumerate(values.pop("sums"))}
-        looked = gradients if isinstance(gradients, Looked) else self.look(gradients)
         pairs = zip(self._tables, looked.parts, strict=True)
         squares = [table.update(part, self._steps, values, skip) for table, part in pairs]
-        return _norm(squares) if looked.norm is None or skip is not None else looked.norm
+        if looked.norm is None or skip is not None:
+            looked.norm = _norm(squares)
 
     def sums(
         self, gradients: Sequence[Tensor | None] | Looked, h: Mapping[str, Any], folded: Folded
@@ -186,25 +195,34 @@ class Fused:
 
 
 class Looked:
-    """Gradients that were looked over for one update: see `Fused.look`."""
+    """Gradients that were looked over for one update: see `Fused.look`.
+
+    norm: theirs, once it is known: a number, a tensor on a GPU or with a value for each member.
+    """
 
     def __init__(self, gradients: Sequence[Tensor | None], parts: list[Any]) -> None:
         self.gradients, self.parts = gradients, parts  # the second as each table has them
-        self.norm: Tensor | None = None  # once it was asked for
+        self.norm: float | Tensor | None = None
 
     def __iter__(self) -> Iterator[Tensor | None]:
         return iter(self.gradients)
 
 
-def _norm(squares: list[Any]) -> Tensor | None:
+def _norm(squares: list[Any]) -> float | Tensor | None:
     """The norm from each table's Σ g²; None where none has one."""
     parts = [s for s in squares if s is not None]
     if not parts:
         return None
     total = sum(parts)
     if isinstance(total, float):
-        return torch.scalar_tensor(math.sqrt(total), dtype=torch.float64)
+        return math.sqrt(total)
     return total.sqrt() if isinstance(total, Tensor) else torch.as_tensor(np.sqrt(total), dtype=torch.float64)
+
+
+def _tensor(norm: float | Tensor | None) -> Tensor | None:
+    if norm is None or isinstance(norm, Tensor):
+        return norm
+    return torch.scalar_tensor(norm, dtype=torch.float64)
 
 
 def _sums(rule: Rule) -> Program | None:

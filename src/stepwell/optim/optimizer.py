@@ -17,7 +17,7 @@ from torch.optim.optimizer import _global_optimizer_pre_hooks as GLOBAL_BEFORE
 
 from stepwell.engine.choose import ENGINES, engine_for
 from stepwell.engine.eager import total_norm
-from stepwell.engine.fused import Fused
+from stepwell.engine.fused import Fused, Looked
 from stepwell.engine.rows import Rows
 from stepwell.engine.state import AVERAGE, Unsupported
 from stepwell.engine.text import Folded
@@ -67,7 +67,7 @@ class RuleOptimizer(CheckedOptimizer):
             raise UserError(f"state_dtype={self._kind!r} cannot be used: give torch.float32, say, or None")
         if self._engine_name not in ENGINES:
             raise UserError(f"engine={self._engine_name!r} does not exist: give one of {', '.join(ENGINES)}")
-        self.gradient_norm: Tensor | None = None
+        self._norm: Any = None  # of the gradients: a number, a tensor, or None
         self.skipped: Tensor | None = None
         self._averaging = False
         super().__init__(params, defaults)
@@ -98,7 +98,7 @@ class RuleOptimizer(CheckedOptimizer):
         return {**super().__getstate__(), **{name: self.__dict__[name] for name in own}}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self.gradient_norm = self.skipped = None
+        self._norm = self.skipped = None
         self._averaging = False
         super().__setstate__(state)
 
@@ -161,16 +161,24 @@ class RuleOptimizer(CheckedOptimizer):
             ]
             norm = None
             if any(group["clip_norm"] is not None for group in self.param_groups):
-                norm = total_norm([e.norm(own) for e, own in zip(engines, looked, strict=True)])
+                norm = _total([_norm(e, own) for e, own in zip(engines, looked, strict=True)])
             norms = self._run(engines, looked, norm, unscale)
         except (NotImplementedError, RuntimeError) as error:
             if any(g is not None and g.is_sparse for own in gradients for g in own):
                 raise UserError("a gradient is sparse: build the layer with sparse=False") from error
             raise
-        norm = total_norm(norms)
-        self.gradient_norm = norm if norm is None or unscale is None else norm * unscale
+        norm = _total(norms)
+        self._norm = norm if norm is None or unscale is None else norm * unscale
 
-    def _run(self, engines: list[Any], gradients: list[Any], norm: Any, unscale: Any) -> list[Tensor | None]:
+    @property
+    def gradient_norm(self) -> Tensor | None:
+        norm = self._norm
+        if norm is not None and not isinstance(norm, Tensor):
+            # Made for who asks: on a small model that takes as long as the rest of the norm.
+            self._norm = norm = torch.scalar_tensor(norm, dtype=torch.float64)
+        return norm
+
+    def _run(self, engines: list[Any], gradients: list[Any], norm: Any, unscale: Any) -> list[Any]:
         """Updates group by group; returns the norm of each one's gradients."""
         today = [self._today(index) for index in range(len(self.param_groups))]
         h = [own for own, _ in today]
@@ -183,7 +191,7 @@ class RuleOptimizer(CheckedOptimizer):
             parts = [e.sums(g, own, f) for e, g, own, f in work]
             totals = tuple(sum(column) for column in zip(*filter(None, parts), strict=True))
             work = [(e, g, {**own, "sums": totals}, f) for e, g, own, f in work]
-        return [e.step(g, own, f, self.skipped) for e, g, own, f in work]
+        return [_step(e, g, own, f, self.skipped) for e, g, own, f in work]
 
     def _today(self, index: int) -> tuple[dict[str, float], tuple[Any, ...]]:
         """A group's hyperparameters by their names in the formula, and what `_around` says of it."""
@@ -206,11 +214,11 @@ class RuleOptimizer(CheckedOptimizer):
         limit = math.inf if limit is None else number(limit)
         return limit, l2, decay, number(group["l1"]), None if ema is None else number(ema)
 
-    def _scale(self, group: dict[str, Any], norm: Tensor | None, unscale: Any) -> Any:
+    def _scale(self, group: dict[str, Any], norm: float | Tensor | None, unscale: Any) -> Any:
         """What a group's gradients are multiplied with."""
         scale: Any = 1.0 if unscale is None else unscale
         if group["clip_norm"] is not None and norm is not None:
-            now = (float(norm) if norm.is_cpu else norm) * scale
+            now = (norm if isinstance(norm, Tensor) and not norm.is_cpu else float(norm)) * scale
             # As torch's clip_grad_norm_: the small number keeps a norm of 0 from dividing.
             share = number(group["clip_norm"]) / (now + 1e-6)
             scale = scale * (share.clamp(max=1.0) if isinstance(share, Tensor) else min(share, 1.0))
@@ -397,6 +405,32 @@ class RuleOptimizer(CheckedOptimizer):
             with torch.no_grad():
                 for (p, _), value in zip(pairs, before, strict=True):
                     p.copy_(value)
+
+
+def _norm(engine: Any, gradients: Any) -> float | Tensor | None:
+    """The norm of a group's gradients."""
+    if not isinstance(gradients, Looked):
+        return engine.norm(gradients)
+    engine.measure(gradients)
+    return gradients.norm
+
+
+def _step(engine: Any, gradients: Any, h: Any, folded: Folded, skip: Tensor | None) -> float | Tensor | None:
+    """Updates a group; returns the norm of its gradients."""
+    if not isinstance(gradients, Looked):
+        return engine.step(gradients, h, folded, skip)
+    engine.update(gradients, h, folded, skip)
+    return gradients.norm
+
+
+def _total(norms: list[float | Tensor | None]) -> float | Tensor | None:
+    """The norm of all from those of the groups."""
+    parts = [norm for norm in norms if norm is not None]
+    if len(parts) < 2:
+        return parts[0] if parts else None
+    if any(isinstance(norm, Tensor) for norm in parts):
+        return total_norm([torch.as_tensor(norm, dtype=torch.float64) for norm in parts])
+    return math.sqrt(sum(float(norm) * float(norm) for norm in parts))
 
 
 def _update(optimizer: RuleOptimizer) -> None:

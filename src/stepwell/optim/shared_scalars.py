@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-from torch import Tensor
-
 from stepwell.optim.optimizer import RuleOptimizer
 
 
@@ -26,7 +24,7 @@ class SharedScalars(RuleOptimizer):
         super().add_param_group(param_group)
         self._apart = True
 
-    def _run(self, engines: list[Any], gradients: list[Any], norm: Any, unscale: Any) -> list[Tensor | None]:
+    def _run(self, engines: list[Any], gradients: list[Any], norm: Any, unscale: Any) -> list[Any]:
         if self._apart:
             states = [state for engine in engines for state in engine.state]
             most = max(states, key=lambda state: float(state[self.shared[0]]), default={})

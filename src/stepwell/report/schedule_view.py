@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from stepwell.errors import UserError
+from stepwell.optim.configs import momentum_of
 from stepwell.recipe import parse_changes, read_recipe
 from stepwell.report.line_chart import Panel, svg
 from stepwell.report.text_chart import text_chart
-from stepwell.optim.configs import momentum_of
 from stepwell.schedules import Plateau, Schedule
 from stepwell.schedules.configs import SCHEDULES, ScheduleConfig, build
 from stepwell.training import files
@@ -125,7 +125,9 @@ def read(words: Iterable[str], updates: int) -> View:
         changes[key] = value
     recipe = read_recipe(None, changes)
     momentum = recipe.schedule.momentum(momentum_of(recipe.optimizer), updates)
-    return View(recipe.schedule, recipe.optimizer.lr if "optimizer.lr" in changes else None, updates, momentum)
+    return View(
+        recipe.schedule, recipe.optimizer.lr if "optimizer.lr" in changes else None, updates, momentum
+    )
 
 
 def require_svg(plot: str) -> Path:

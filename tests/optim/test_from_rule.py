@@ -321,6 +321,23 @@ def test_state_that_starts_in_another_layout(engine):
         from_rule(short)
 
 
+@pytest.mark.parametrize("engine", ["eager", "fused"])
+def test_a_scalar_that_starts_from_the_weight(engine):
+    """It is kept in float64, whatever the function gives."""
+
+    def counting(w, g, n, *, t, lr):
+        return w - lr * n * g, n + 1
+
+    kind = from_rule(Rule("counting", counting, (State("n", lambda p: p.sum(), scalar=True),), {"lr": 0.1}))
+    w = torch.ones(4, requires_grad=True)  # n starts at 4
+    optimizer = kind([w], engine=engine)
+    for _ in range(3):
+        w.grad = torch.ones(4)
+        optimizer.step()
+    assert float(optimizer.state[w]["n"]) == 7 and optimizer.state[w]["n"].dtype == torch.float64
+    torch.testing.assert_close(w.detach(), torch.full((4,), 1 - 0.1 * (4 + 5 + 6)))
+
+
 def test_an_optimizer_of_a_rule_can_be_pickled():
     """Where its class stands under its own name in its module."""
     optimizer = PickledRule([torch.ones(2, requires_grad=True)], lr=0.3)

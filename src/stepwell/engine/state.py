@@ -37,8 +37,11 @@ def new_state(
     for s in rule.state:
         if callable(s.start):
             value = s.start(p) if members is None else torch.stack([s.start(x) for x in p])
+            if s.scalar:
+                state[s.name] = value.detach().to(torch.float64, copy=True)
+                continue
             if not rule.elementwise:
-                own = kind is None or s.scalar or not value.is_floating_point()
+                own = kind is None or not value.is_floating_point()
                 state[s.name] = value if own else value.to(kind)
                 continue
             # A kernel reads it element by element beside the weight, so it must lie as the weight does.

@@ -96,7 +96,7 @@ class CheckedOptimizer(torch.optim.Optimizer):
             check_group(own, self.ranges)
         for group, last in zip(self.param_groups, self._scheduled, strict=False):
             for name, value in last.items():
-                if group[name] is not value:
+                if group.get(name, value) is not value:
                     _say_once(
                         f"{name} is a schedule of the optimizer's, which replaces the {name}={group[name]!r} "
                         "that was put into a parameter group: give the optimizer a number, or leave out what "

@@ -57,7 +57,7 @@ class MuonWithAdamW(RuleOptimizer):
                 super().add_param_group({**param_group, "params": own, "matrices": matrices})
 
     def rule_of(self, group: dict[str, Any]) -> Rule:
-        return self.rules[1] if group["matrices"] else ADAM
+        return self.rules[1] if group.get("matrices") else ADAM
 
     def _check_state(self, names: set[str], rule: Rule) -> None:
         if names != {s.name for s in rule.state}:

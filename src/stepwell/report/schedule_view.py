@@ -92,8 +92,9 @@ class View:
         head = f"{'update':>10}  {self.label}"
         if self.momentum is not None:
             momenta = [f"{self.momentum(step):.4g}" for step in self.along(ROWS + 1)]
-            table = [f"{row:34}{momentum}" for row, momentum in zip(table, momenta, strict=True)]
-            head = f"{head:34}momentum"
+            width = len(head) + 2
+            table = [f"{row:{width}}{momentum}" for row, momentum in zip(table, momenta, strict=True)]
+            head = f"{head:{width}}momentum"
         curve = [rate(step) for step in self.along(COLUMNS)]
         chart = text_chart(curve, f"update {self.updates - 1:,}", blocks=blocks)
         return [f"{self.name} {self.words}", self.help, "", head, *table, "", *chart]

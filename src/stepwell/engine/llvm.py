@@ -129,9 +129,7 @@ class _Printer:
         b.cbranch(b.icmp_signed("<", ir.Constant(I64, 0), n), loop, end)
 
         b.position_at_end(loop)
-        # A rule's own sums may cancel, and are few: they are added up in float64.
-        wide = F64 if self.program.totals else self.real
-        i, sums = b.phi(I64), [b.phi(wide) for _ in range(self.totals)]
+        i, sums = b.phi(I64), [b.phi(self.real) for _ in range(self.totals)]
         where = dict(zip(names, pointers, strict=True))
         for place, operation in enumerate(self.program.operations):
             if operation.name == "input" and not operation.uniform:
@@ -143,7 +141,8 @@ class _Printer:
         add, multiply = cast(Any, b.fadd), cast(Any, b.fmul)
         terms = [inner[place] for place in self.program.totals] or [multiply(g, g, flags=CONTRACT)]
         sums_now = [
-            add(total, self._to(b, term, wide), flags=ADD_UP) for total, term in zip(sums, terms, strict=True)
+            add(total, self._to(b, term, self.real), flags=ADD_UP)
+            for total, term in zip(sums, terms, strict=True)
         ]
         for salt, (name, place) in enumerate(self.program.results.items()):
             if name in where:
@@ -154,10 +153,10 @@ class _Printer:
         i.add_incoming(ir.Constant(I64, 0), entry)
         i.add_incoming(following, loop)
         b.position_at_end(end)
-        ends = [b.phi(wide) for _ in sums]
+        ends = [b.phi(self.real) for _ in sums]
         for before, after, now in zip(sums, ends, sums_now, strict=True):
             for phi in (before, after):
-                phi.add_incoming(ir.Constant(wide, 0.0), entry)
+                phi.add_incoming(ir.Constant(self.real, 0.0), entry)
                 phi.add_incoming(now, loop)
         for number, result in enumerate(ends):
             b.store(self._to(b, result, F64), self._at(b, totals, F64, ir.Constant(I64, number)))

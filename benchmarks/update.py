@@ -348,10 +348,10 @@ def read_for_sums(rule: Rule) -> int:
 
 def traffic(size: int, kept: int, before: int) -> Contestant:
     """Moves as many bytes as an update, over arrays of its own footprint: it reads w, g and the state and
-    writes w and the state, after it has read some of them once for its sums. By in-place additions, two
-    reads to a write, as near to that as can be; on a GPU, whose bandwidth is told so, by copies."""
+    writes w and the state. By in-place additions, two reads to a write, as near to that as can be; on a
+    GPU, whose bandwidth is told so, by copies. What is read `before`, for a rule's sums, by a dot product."""
     arrays = 2 + kept  # w, g, state
-    moved = 4 * size * (arrays + 1 + kept + before)
+    moved = 4 * size * (arrays + 1 + kept)
     total = 4 * size * arrays
     a, b = torch.zeros(total // 8, device=device), torch.ones(total // 8, device=device)
     share = moved / ((2 if on_gpu() else 3) * 4 * a.numel())  # of one addition's traffic, or copy's
@@ -360,7 +360,11 @@ def traffic(size: int, kept: int, before: int) -> Contestant:
 
     move = Tensor.copy_ if on_gpu() else Tensor.add_
 
+    c, d = torch.ones(before * size // 2, device=device), torch.ones(before * size // 2, device=device)
+
     def run() -> None:
+        if before:
+            torch.dot(c, d)
         for _ in range(whole):
             move(a, b)
         move(a[:part], b[:part])

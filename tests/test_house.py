@@ -19,7 +19,7 @@ FILES = sorted(SOURCE.rglob("*.py"))
 
 # A module may import from a lower floor, and from its own; optim, schedules, nn and data share one.
 FLOORS = [
-    {"errors", "progress"},
+    {"errors", "progress", "setting"},
     {"rules"},
     {"engine", "curvature"},
     {"optim", "schedules", "nn", "data"},

@@ -1,4 +1,4 @@
-"""Keys of a recipe that are one number, or a mapping of several: `augment.crop=4`, `augment.crop.fill=zero`."""
+"""Keys of a recipe that are one value or a mapping of several: `augment.crop=4 augment.crop.fill=zero`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ ALONE = ""  # where a reader of recipes keeps the lone value that came together 
 
 
 class Setting(BaseModel):
-    """Several keys, of which the first stands for all: a lone value is that one's, the others have defaults."""
+    """Several keys of which the first stands for all: a lone value is that one's."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -40,7 +40,9 @@ def _off(value: Any) -> Any:
     return None if value is False or (isinstance(value, (int, float)) and value == 0) else value
 
 
-OFF = BeforeValidator(_off)  # Annotated[Crop | None, OFF]: `crop: 0` is None, which a written recipe shows as null
+OFF = BeforeValidator(
+    _off
+)  # Annotated[Crop | None, OFF]: `crop: 0` is None, which a written recipe shows as null
 
 
 def setting_of(annotation: Any) -> type[Setting] | None:

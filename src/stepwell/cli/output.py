@@ -8,6 +8,7 @@ from typing import Any
 
 
 def print_json(value: Any) -> None:
+    """One JSON object on a line of its own."""
     print(json.dumps(value, ensure_ascii=False, allow_nan=False, default=str))
 
 
@@ -21,15 +22,18 @@ def print_told(result: dict[str, Any], said: str, notes: list[str], as_json: boo
 
 
 def notes_json(notes: list[str]) -> dict[str, list[str]]:
+    """The notes as a part of such an object."""
     return {"notes": notes} if notes else {}
 
 
 def print_notes(notes: list[str]) -> None:
+    """The notes, beside the result and not in it."""
     for note in notes:
         print(f"Note: {note.rstrip('.')}.", file=sys.stderr)
 
 
 def print_metrics(test: dict[str, Any]) -> None:
+    """A line a metric, with its interval."""
     from stepwell.report.wording import metric
 
     for name, entry in test.items():
@@ -43,11 +47,13 @@ def print_metrics(test: dict[str, Any]) -> None:
 
 
 def counted(count: float, noun: str) -> str:
+    """A number and what it counts: 3 epochs."""
     shown = f"{count:,.0f}" if isinstance(count, int) or count >= 100 else f"{count:.3g}"
     return f"{shown} {noun}{'' if count == 1 else 's'}"
 
 
 def can_print(letter: str) -> bool:
+    """Whether the terminal has this letter."""
     try:
         letter.encode(sys.stdout.encoding or "ascii")
     except UnicodeEncodeError:

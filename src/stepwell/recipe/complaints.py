@@ -9,6 +9,7 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from stepwell.recipe.schema import CHOICES, PLAIN
+from stepwell.setting import keys_of, setting_of
 
 _TYPES = {
     "int": "a whole number",
@@ -36,9 +37,9 @@ def all_keys() -> list[str]:
     """Every key of every section, as the command line writes it."""
     keys = ["seed"]
     for section, choices in CHOICES.items():
-        keys += sorted({f"{section}.{key}" for kind in choices.values() for key in kind.model_fields})
+        keys += sorted({f"{section}.{key}" for kind in choices.values() for key in keys_of(kind)})
     for section, kind in PLAIN.items():
-        keys += [f"{section}.{key}" for key in kind.model_fields]
+        keys += [f"{section}.{key}" for key in keys_of(kind)]
     return list(dict.fromkeys(keys))
 
 
@@ -68,12 +69,13 @@ def unknown_name(section: str, name: str) -> str:
 def sentence(section: str, kind: type[BaseModel], error: ValidationError, name: Any = None) -> str:
     """The first error of a section's check in words."""
     first = error.errors()[0]
-    path = [str(part) for part in first["loc"]]
-    key = ".".join([section, *path] if section else path)
+    kind, inside, path = _place(kind, [str(part) for part in first["loc"]])
+    shown_path = path[1:] if inside and path[0] == kind.main() else path  # type: ignore[attr-defined]
+    key = ".".join(filter(None, [section, inside, *shown_path]))
     key = re.sub(r"\.(\d+)", r"[\1]", key)  # the place in a list
     value, context, what = first.get("input"), first.get("ctx", {}), first["type"]
     if what == "extra_forbidden":
-        return _no_effect(section, path[0], kind, name)
+        return unknown_key(key) if inside else _no_effect(section, path[0], kind, name)
     if what == "missing":
         return f"{key} is missing{_help(kind, path)}"
     if what == "value_error":
@@ -98,6 +100,13 @@ def sentence(section: str, kind: type[BaseModel], error: ValidationError, name: 
         if what.startswith(prefix):
             return f"{shown} must be {wanted}{_help(kind, path)}"
     return f"{shown}: {first['msg'][0].lower()}{first['msg'][1:]}{_help(kind, path)}"
+
+
+def _place(kind: type[BaseModel], path: list[str]) -> tuple[type[BaseModel], str, list[str]]:
+    """The class whose key is wrong, the setting's name if it is one, and the path in that class."""
+    field = kind.model_fields.get(path[0]) if len(path) > 1 else None
+    setting = setting_of(field.annotation) if field is not None else None
+    return (kind, "", path) if setting is None else (setting, path[0], path[1:])
 
 
 def _no_effect(section: str, key: str, kind: type[BaseModel], name: Any) -> str:

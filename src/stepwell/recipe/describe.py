@@ -12,6 +12,7 @@ from pydantic_core import PydanticUndefined
 from stepwell.data.sources import BUNDLED
 from stepwell.nn.configs import UserModel
 from stepwell.recipe.schema import CHOICES, DEFAULT_NAMES, PLAIN, Recipe
+from stepwell.setting import keys_of
 
 
 def describe() -> list[dict[str, Any]]:
@@ -27,7 +28,7 @@ def describe() -> list[dict[str, Any]]:
         rows.append(_choice(section, list(kinds)))
         rows += _rows_of(section, kinds)
     for section, kind in PLAIN.items():
-        rows += [_row(f"{section}.{key}", [], *_cells(kind, key)) for key in kind.model_fields]
+        rows += [_row(f"{section}.{key}", [], *_cells(*place)) for key, place in keys_of(kind).items()]
     rows.append(_row("seed", [], *_cells(Recipe, "seed")))
     return rows
 
@@ -36,9 +37,9 @@ def _rows_of(section: str, kinds: dict[str, type[BaseModel]]) -> list[dict[str, 
     """A row for each key of a section; keys that mean the same share a row, each with its default."""
     alike: dict[tuple[str, str, str], dict[str, str]] = {}
     for name, kind in kinds.items():
-        for key in kind.model_fields:
+        for key, place in keys_of(kind).items():
             if key != "name":
-                default, bounds, text = _cells(kind, key)
+                default, bounds, text = _cells(*place)
                 alike.setdefault((key, bounds, text), {})[name] = default
     rows = []
     for (key, bounds, text), found in alike.items():

@@ -23,6 +23,7 @@ from stepwell.recipe.schema import (
     default_model,
     default_schedule,
 )
+from stepwell.setting import ALONE, setting_of
 
 SECTIONS = (*CHOICES, *PLAIN)
 
@@ -119,10 +120,23 @@ def _check(section: str, given: Mapping[str, Any], where: str) -> BaseModel:
         if chosen is None:
             raise UserError(where + complaints.unknown_name(section, name))
         kind = chosen
+    _refuse_keys_of_values(section, kind, given, where)
     try:
         return kind(**given)
     except ValidationError as error:
         raise UserError(where + complaints.sentence(section, kind, error, given.get("name"))) from None
+
+
+def _refuse_keys_of_values(section: str, kind: type[BaseModel], given: Mapping[str, Any], where: str) -> None:
+    """A value and keys below it go together in a setting alone."""
+    for key, value in given.items():
+        if not isinstance(value, dict) or ALONE not in value:
+            continue
+        field = kind.model_fields.get(key)
+        if field is None or setting_of(field.annotation) is None:
+            below = next((k for k in value if k != ALONE), "")
+            name = f"{section}.{key}"
+            raise UserError(f"{where}{name}.{below}: {name} is a value and has no keys of its own")
 
 
 def _tree(raw: Any, where: str) -> dict[str, Any]:
@@ -163,9 +177,12 @@ def _put(tree: dict[str, Any], key: str, value: Any) -> None:
     place = tree.setdefault(section, {})
     *path, last = rest.split(".")
     for step in path:
-        place = place.setdefault(step, {})
-        if not isinstance(place, dict):
-            raise UserError(f"{key}: {section}.{step} is a value and has no keys of its own")
+        if not isinstance(place.setdefault(step, {}), dict):
+            place[step] = {ALONE: place[step]}
+        place = place[step]
+    if isinstance(place.get(last), dict) and place[last] and not isinstance(value, dict):
+        place[last][ALONE] = value
+        return
     # A data set may be called by a number or a word that YAML takes for another type (data=2024).
     place[last] = str(value) if section == "data" and rest == "name" and value is not None else value
 

@@ -26,6 +26,7 @@ from stepwell.optim.schedule_free import ScheduleFree
 from stepwell.recipe import Recipe, choose_device, updates_per_epoch
 from stepwell.schedules import configs as schedules
 from stepwell.training.closure_optimizer import ClosureOptimizer, flattened, restored
+from stepwell.training.user_model import try_out
 
 
 class Run:
@@ -42,7 +43,7 @@ class Run:
         body = registry.build(recipe.model, data.input_shape, data.outputs, data.kind)
         self.network = Network.of(body, data).to(self.device)
         if isinstance(recipe.model, UserModel):
-            self._try_user_model()
+            try_out(self.network, data, recipe.model.name, self.device)
         self.parameters = {n: p for n, p in self.network.named_parameters() if p.requires_grad}
         if not self.parameters:
             raise UserError(f"model.name={recipe.model.name} has no weights to train")
@@ -88,37 +89,6 @@ class Run:
         dense = self.recipe.model.name in ("linear", "mlp") and self.device.type == "cpu"
         weights = sum(p.numel() for p in self.parameters.values())
         return dense and weights * self.recipe.training.batch_size <= 10_000_000
-
-    def _try_user_model(self) -> None:
-        """Sends samples through a model that is not ours: what it returns must fit before training begins."""
-        data, name = self.data, self.recipe.model.name
-        x, _ = data.train.gather(torch.arange(min(2, len(data.train))))
-        wanted = (len(x), *(data.input_shape if data.kind == "text" else ()), data.outputs)
-        self.network.eval()
-        try:
-            found = self.network(x.to(self.device))
-        except Exception as error:
-            reason = (str(error).strip().splitlines() or [""])[0]
-            raise UserError(
-                f"model {name}: inputs of shape {tuple(x.shape)} fail with {type(error).__name__}: {reason}"
-            ) from error
-        if not isinstance(found, Tensor) or tuple(found.shape) != wanted:
-            got = f"shape {tuple(found.shape)}" if isinstance(found, Tensor) else type(found).__name__
-            raise UserError(
-                f"model {name}: for {len(x)} samples it must return a tensor of shape {wanted}, not {got}"
-            )
-        if not any(p.requires_grad for p in self.network.parameters()):
-            return  # refused by the caller, as with every model
-        if not found.requires_grad:
-            raise UserError(f"model {name}: its output depends on no weight, so there is nothing to learn")
-        found.sum().backward()
-        sparse = [n for n, p in self.network.named_parameters() if p.grad is not None and p.grad.is_sparse]
-        self.network.zero_grad()
-        if sparse:
-            weight = sparse[0].removeprefix("body.")
-            raise UserError(
-                f"model {name}: the gradient of {weight} is sparse: build the layer with sparse=False"
-            )
 
     def _prepare_batches(self) -> None:
         training, data = self.recipe.training, self.data

@@ -107,7 +107,8 @@ def test_a_gradient_that_becomes_sparse_goes_on_with_the_state():
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"decay": 0.1}, {"l1": 0.1}, {"clip_adaptive": 0.1}, {"stochastic_rounding": True}]
+    "wrong",
+    [{"decay": 0.1}, {"l1": 0.1}, {"clip_adaptive": 0.1}, {"max_norm": 0.1}, {"stochastic_rounding": True}],
 )
 def test_what_changes_every_row_is_refused(wrong):
     """What would act on rows without a gradient, and rounding by chance: they are named, nothing moves."""

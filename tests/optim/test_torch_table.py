@@ -153,7 +153,7 @@ NUMBERS = [
     for argument in inspect.signature(getattr(ours, name)).parameters
     if argument in RANGES
 ]
-EXTRAS = ["decay", "l1", "ema", "clip_norm", "clip_value", "clip_adaptive"]
+EXTRAS = ["decay", "l1", "ema", "max_norm", "clip_norm", "clip_value", "clip_adaptive"]
 
 
 def makes(name: str, **given: Any) -> Any:

@@ -19,6 +19,7 @@ from stepwell.optim.lars import LARS
 from stepwell.optim.lbfgs import LBFGS
 from stepwell.optim.lion import Lion
 from stepwell.optim.lookahead import Lookahead
+from stepwell.optim.max_norm import max_norm, max_norm_
 from stepwell.optim.momentum_displacement import MomentumDisplacement
 from stepwell.optim.muon import Muon
 from stepwell.optim.muon_with_adamw import MuonWithAdamW
@@ -84,4 +85,6 @@ __all__ = [
     "clip_value_",
     "decay_groups",
     "from_rule",
+    "max_norm",
+    "max_norm_",
 ]

@@ -217,13 +217,12 @@ def momentum_of(config: BaseModel) -> float:
     return values.get("momentum", values.get("beta1")) or 0.0
 
 
-def build(
-    config: BaseModel, params: Iterable[Any], l2: float = 0.0, decay: float = 0.0, l1: float = 0.0
-) -> Any:
+def build(config: BaseModel, params: Iterable[Any], regularize: Any, averaging: bool = False) -> Any:
     """Makes the optimizer that a recipe names.
 
-    l2 is coupled, decay decoupled weight decay, l1 the proximal step after the update. Raises UserError
-    where the rule has no place for one of them.
+    regularize: the recipe's section; l2 is coupled, decay decoupled weight decay, l1 the proximal step after
+    the update, max_norm the bound after that. averaging: keep an average of the weights, which is the weights
+    themselves as long as `ema` is 0. Raises UserError where the rule has no place for one of them.
     """
     values: dict[str, Any] = config.model_dump()
     name = values.pop("name")
@@ -231,7 +230,11 @@ def build(
     for argument, parts in getattr(choice.kind, "spread", {}).items():
         if parts[0] in values:
             values[argument] = tuple(values.pop(part) for part in parts)
-    given = {"regularize.l2": l2, "regularize.decay": decay, "regularize.l1": l1}
+    l2, decay, l1 = regularize.l2, regularize.decay, regularize.l1
+    given = {
+        **{f"regularize.{key}": getattr(regularize, key) for key in ("l2", "decay", "l1", "max_norm")},
+        "training.average": averaging,
+    }
     if not issubclass(choice.kind, RuleOptimizer):
         for key, value in given.items():
             if value:
@@ -247,6 +250,14 @@ def build(
     extras: dict[str, Any] = {"decay": decay, "l1": l1} | ({} if choice.own_decay else {"weight_decay": l2})
     # A class refuses what it cannot do, so what is off is not mentioned.
     extras = {key: value for key, value in extras.items() if value}
+    if regularize.max_norm is not None:
+        extras["max_norm"] = regularize.max_norm
+    if averaging:
+        if issubclass(choice.kind, ScheduleFree):
+            raise UserError(
+                f"training.average has no effect with optimizer={name}, which averages the weights itself"
+            )
+        extras["ema"] = 0.0
     kind: Any = choice.kind
     if not all(rule.elementwise for rule in kind.rules):
         extras["engine"] = "eager"  # there is no other for it, which need not be said

@@ -17,6 +17,7 @@ class Extras(TypedDict, total=False):
         norm of each unit's gradient to this share of the norm of its weights (Brock et al. 2021).
     decay: w ← w − η · decay · w before the rule (decoupled). decoupled: `weight_decay` acts as `decay`.
     l1: after the rule each weight moves towards 0 by η · l1 and stops there, so zeros are exact.
+    max_norm: last of all, no unit's weights (a row, a filter) are longer than this; see `max_norm`.
     ema: keeps an average of the weights that retains this share at each update; see `averaged`.
     engine: "fused" is one pass over memory, "eager" the rule's own text on tensors; "auto" takes the
         first where it can. state_dtype: the type of the state, default that of the weights.
@@ -29,6 +30,7 @@ class Extras(TypedDict, total=False):
     decay: Number
     decoupled: bool
     l1: Number
+    max_norm: Number | None
     ema: Number | None
     engine: Literal["auto", "fused", "eager"]
     state_dtype: torch.dtype | None
@@ -42,6 +44,7 @@ GROUP_EXTRAS: dict[str, Any] = {
     "decay": 0.0,
     "decoupled": False,
     "l1": 0.0,
+    "max_norm": None,
     "ema": None,
 }
 WHOLE_EXTRAS: dict[str, Any] = {"engine": "auto", "state_dtype": None, "stochastic_rounding": False}

@@ -50,7 +50,8 @@ RANGES: dict[str, tuple[Any, ...]] = {
     "weight_decay": (0.0, math.inf),
     "decay": (0.0, math.inf),
     "l1": (0.0, math.inf),
-    "ema": (0.0, 1.0),
+    "ema": (0.0, ABOVE_1),  # 1 leaves the average as it is, which only a schedule has use for
+    "max_norm": (ABOVE_0, math.inf),
     "clip_norm": (ABOVE_0, math.inf),
     "clip_value": (ABOVE_0, math.inf),
     "clip_adaptive": (ABOVE_0, math.inf),
@@ -71,6 +72,7 @@ RANGES: dict[str, tuple[Any, ...]] = {
 LENGTHS = {"betas": 2, "etas": 2, "step_sizes": 2, "ns_coefficients": 3}  # of those that are tuples
 OPTIONAL = {  # None is off, or what the class says
     "ema",
+    "max_norm",
     "clip_norm",
     "clip_value",
     "clip_adaptive",

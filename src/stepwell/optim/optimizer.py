@@ -26,6 +26,7 @@ from stepwell.optim.checked import CheckedOptimizer
 from stepwell.optim.clipping import clipped_by_unit
 from stepwell.optim.extras import GROUP_EXTRAS, WHOLE_EXTRAS
 from stepwell.optim.hyperparameters import check_names, check_near, number
+from stepwell.optim.max_norm import shorten
 from stepwell.rules import Rule
 
 
@@ -79,6 +80,8 @@ class RuleOptimizer(CheckedOptimizer):
                     f"{name} is of the whole optimizer, not of a group: give it to the constructor"
                 )
             check_near(type(self).__name__, param_group, self.defaults)
+            if isinstance(ema := param_group.get("ema", self.defaults["ema"]), (int, float)) and ema == 1:
+                raise UserError("ema=1 never moves the average: give a number below 1, or a schedule")
         super().add_param_group(param_group)
 
     def rule_of(self, group: dict[str, Any]) -> Rule:
@@ -163,6 +166,7 @@ class RuleOptimizer(CheckedOptimizer):
             if any(group["clip_norm"] is not None for group in self.param_groups):
                 norm = _total([_norm(e, own) for e, own in zip(engines, looked, strict=True)])
             norms = self._run(engines, looked, norm, unscale)
+            self._shorten(engines)
         except (NotImplementedError, RuntimeError) as error:
             if any(g is not None and g.is_sparse for own in gradients for g in own):
                 raise UserError("a gradient is sparse: build the layer with sparse=False") from error
@@ -192,6 +196,14 @@ class RuleOptimizer(CheckedOptimizer):
             totals = tuple(sum(column) for column in zip(*filter(None, parts), strict=True))
             work = [(e, g, {**own, "sums": totals}, f) for e, g, own, f in work]
         return [_step(e, g, own, f, self.skipped) for e, g, own, f in work]
+
+    def _shorten(self, engines: list[Any]) -> None:
+        """Holds the units of each group to its `max_norm`; a skipped update's are so already."""
+        for group, engine in zip(self.param_groups, engines, strict=True):
+            if group["max_norm"] is not None:
+                averages = [state.get(AVERAGE) for state in engine.state]
+                share = 0.0 if group["ema"] is None else 1 - number(group["ema"])
+                shorten(group["params"], number(group["max_norm"]), averages, share)
 
     def _today(self, index: int) -> tuple[dict[str, float], tuple[Any, ...]]:
         """A group's hyperparameters by their names in the formula, and what `_around` says of it."""
@@ -443,7 +455,7 @@ _untraced: dict[str, Callable[[RuleOptimizer], None]] = {}
 
 def _check_rows(group: Mapping[str, Any]) -> None:
     """Refuses what would change all rows of a weight where only some have a gradient."""
-    for name in ("weight_decay", "decay", "l1", "clip_adaptive"):
+    for name in ("weight_decay", "decay", "l1", "clip_adaptive", "max_norm"):
         if group[name]:
             raise UserError(
                 f"{name}={group[name]!r} changes every row of a weight, and its gradient is sparse: leave "

@@ -91,6 +91,11 @@ class ScheduleFree(RuleOptimizer):
                 f"{self.interpolation}=0 cannot be used: with it y is z and the average x is lost; give a "
                 "number above 0"
             )
+        if group["max_norm"] is not None:
+            raise UserError(
+                f"max_norm={group['max_norm']!r} cannot be used with {type(self).__name__}, whose weights "
+                "are not the point that it steps from: use weight_decay"
+            )
         if group["l1"] is not None and number(group["l1"]) != 0:
             raise UserError(
                 f"l1={group['l1']!r} cannot be used with {type(self).__name__}, whose average would have no "
@@ -111,8 +116,8 @@ class ScheduleFreeSGD(ScheduleFree):
     lr: η ≥ 0, larger than SGD's. momentum: β in (0, 1), how near y is to x; it must stay. weight_decay: adds
     weight_decay · y to the gradient, and so does `decay`. warmup_steps: in which η rises from 0. r and
     weight_lr_power: exponents of the average's weights, of the step and of the largest rate so far. maximize:
-    climbs. See `Extras`; `l1` is refused. torch.optim does not have it. Source: Defazio et al. 2024;
-    arguments and defaults are those of the authors' `schedulefree`.
+    climbs. See `Extras`; `l1` and `max_norm` are refused. torch.optim does not have it. Source: Defazio et
+    al. 2024; arguments and defaults are those of the authors' `schedulefree`.
     """
 
     rules = (SCHEDULE_FREE_SGD,)
@@ -149,8 +154,8 @@ class ScheduleFreeAdamW(ScheduleFree):
     lr: η ≥ 0. betas: β1 in (0, 1), how near y is to x, and β2 in [0, 1); β1 must stay. eps: ε ≥ 0.
     weight_decay: decoupled, taken at y, and so is `decay`. warmup_steps: in which η rises from 0. r and
     weight_lr_power: exponents of the average's weights, of the step and of the largest rate so far. maximize:
-    climbs. See `Extras`; `l1` is refused. torch.optim does not have it. Source: Defazio et al. 2024,
-    Algorithm 1; arguments and defaults are those of the authors' `schedulefree`.
+    climbs. See `Extras`; `l1` and `max_norm` are refused. torch.optim does not have it. Source: Defazio et
+    al. 2024, Algorithm 1; arguments and defaults are those of the authors' `schedulefree`.
     """
 
     rules = (SCHEDULE_FREE_ADAMW,)
@@ -189,9 +194,9 @@ class ScheduleFreeRAdam(ScheduleFree):
     lr: η ≥ 0. betas: β1 in (0, 1), how near y is to x, and β2 in [0, 1); β1 must stay. eps: ε ≥ 0.
     weight_decay: decoupled, taken at y, and so is `decay`. r and weight_lr_power: exponents of the average's
     weights, of the step and of the largest rate so far. silent_sgd_phase: in the first steps, while v's mean
-    is too short, the weights stay; False makes them steps of SGD. maximize: climbs. See `Extras`; `l1` is
-    refused. torch.optim does not have it. Source: Defazio et al. 2024 and Liu et al. 2020; arguments and
-    defaults are those of the authors' `schedulefree`.
+    is too short, the weights stay; False makes them steps of SGD. maximize: climbs. See `Extras`; `l1` and
+    `max_norm` are refused. torch.optim does not have it. Source: Defazio et al. 2024 and Liu et al. 2020;
+    arguments and defaults are those of the authors' `schedulefree`.
     """
 
     rules = (SCHEDULE_FREE_RADAM,)

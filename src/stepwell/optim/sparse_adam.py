@@ -19,7 +19,7 @@ class SparseAdam(RuleOptimizer):
 
     lr: η > 0. betas: β1, β2 in [0, 1). eps: ε > 0, added to the root before its correction. maximize:
     climbs. As `torch.optim.SparseAdam`, its arguments in its order; besides them see `Extras`, of which
-    those that change every row (decay, l1, clip_adaptive) are refused, and `engine` has no effect.
+    those that change every row (decay, l1, clip_adaptive, max_norm) are refused, and `engine` has no effect.
     """
 
     rules = (SPARSE_ADAM,)

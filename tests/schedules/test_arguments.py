@@ -33,6 +33,8 @@ RIGHT = {
     "scale": {"schedule": one, "factor": 2},
     "chain": {"schedules": [one]},
     "multiplicative": {"value": 0.1, "factor": one},
+    "average": {"start": 3, "every": 2},
+    "sawtooth": {"value": 0.1, "length": 10},
     "Plateau": {"value": 0.1},
 }
 

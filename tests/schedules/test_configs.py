@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from stepwell import schedules
 from stepwell.errors import UserError
 from stepwell.recipe import read_recipe
-from stepwell.schedules.configs import SCHEDULES, build
+from stepwell.schedules.configs import SCHEDULES, build, cycle_ends
 
 
 def built(name, lr, updates, **keys):
@@ -60,7 +60,33 @@ WRITTEN_OUT = [
         {"warmup": 0.1, "decay": 0.5, "shape": "linear", "end": 0.1},
         schedules.warm_up_stable_decay(0.3, 20, 90, 90, "linear", 0.03),
     ),
+    (
+        "swa",
+        {"warmup": 0.1, "start": 0.5, "cycles": 3, "high": 0.4, "low": 0.1},
+        schedules.warm_up(
+            schedules.join([schedules.cosine(0.3, 90, 0.12), schedules.sawtooth(0.12, 30, 0.03)], [90]), 20
+        ),
+    ),
 ]
+
+
+@pytest.mark.parametrize(
+    ("name", "keys", "ends"),
+    [
+        ("cosine", {}, []),
+        ("cyclical", {"cycles": 4}, [50, 100, 150, 200]),
+        ("cyclical", {"cycles": 2.5}, [80, 160]),
+        ("restarts", {"cycles": 3, "growth": 2, "warmup": 0.3}, [80, 120, 200]),
+        ("swa", {"warmup": 0.1, "start": 0.5, "cycles": 3}, [140, 170, 200]),
+    ],
+)
+def test_cycles_end_where_the_rate_is_lowest(name, keys, ends):
+    """The ends of a run of 200 updates; the rate after each, if it is not the run's, is not lower there."""
+    config = SCHEDULES[name].model_validate({"name": name, **keys})
+    assert cycle_ends(config, 200) == pytest.approx(ends)
+    rate = build(config, 0.3, 200)
+    for end in ends[:-1]:
+        assert rate(end - 1) < 1.2 * rate(end + 5) and rate(end - 1) <= rate(end - 6)
 
 
 @pytest.mark.parametrize(("name", "keys", "wanted"), WRITTEN_OUT, ids=lambda value: str(value)[:50])

@@ -5,6 +5,7 @@ Only `LRScheduler`, the adapter for loops that expect one of torch's, loads torc
 
 from typing import TYPE_CHECKING, Any
 
+from stepwell.schedules.average import average
 from stepwell.schedules.chain import chain
 from stepwell.schedules.constant import constant
 from stepwell.schedules.cosine import cosine
@@ -20,6 +21,7 @@ from stepwell.schedules.one_cycle_momentum import one_cycle_momentum
 from stepwell.schedules.plateau import Plateau
 from stepwell.schedules.polynomial import polynomial
 from stepwell.schedules.restarts import restarts
+from stepwell.schedules.sawtooth import sawtooth
 from stepwell.schedules.scale import scale
 from stepwell.schedules.schedule import Schedule
 from stepwell.schedules.step import step
@@ -33,6 +35,7 @@ __all__ = [
     "LRScheduler",
     "Plateau",
     "Schedule",
+    "average",
     "chain",
     "constant",
     "cosine",
@@ -47,6 +50,7 @@ __all__ = [
     "one_cycle_momentum",
     "polynomial",
     "restarts",
+    "sawtooth",
     "scale",
     "step",
     "warm_up",

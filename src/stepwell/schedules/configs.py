@@ -29,6 +29,10 @@ class ScheduleConfig(BaseModel):
         """The function from step to momentum, `high` the optimizer's own; None where it stays."""
         return None
 
+    def cycle_ends(self, steps: int) -> list[float]:
+        """The steps at which a cycle of the rate is complete; [] where it has none."""
+        return []
+
 
 def _warmup(default: float) -> float:
     text = "share of the run with a linear rise at its start"
@@ -131,6 +135,10 @@ class RestartsConfig(ScheduleConfig):
         first = steps / math.fsum(self.growth**k for k in range(self.cycles))
         return schedules.restarts(lr, first, self.growth, self.end * lr)
 
+    def cycle_ends(self, steps: int) -> list[float]:
+        lengths = [self.growth**k for k in range(self.cycles)]
+        return [steps * math.fsum(lengths[: k + 1]) / math.fsum(lengths) for k in range(self.cycles)]
+
 
 class CyclicalConfig(ScheduleConfig):
     """Up and down in triangles."""
@@ -155,6 +163,9 @@ class CyclicalConfig(ScheduleConfig):
         half = steps / self.cycles / 2
         decay = (self.height or 0.1) ** (1 / steps) if self.kind == "exp_range" else 1.0
         return schedules.cyclical(self.low * lr, lr, half, kind=self.kind, decay=decay)
+
+    def cycle_ends(self, steps: int) -> list[float]:
+        return [steps * k / self.cycles for k in range(1, math.floor(self.cycles) + 1)]
 
 
 class OneCycleConfig(ScheduleConfig):
@@ -208,6 +219,36 @@ class WarmUpStableDecayConfig(ScheduleConfig):
         return schedules.warm_up_stable_decay(lr, 0, steps - fall, fall, self.shape, self.end * lr)
 
 
+class SWAConfig(ScheduleConfig):
+    """Down along half a cosine, then linear falls again and again: for stochastic weight averaging."""
+
+    name: Literal["swa"] = "swa"
+    warmup: float = _warmup(0.05)
+    start: float = Field(
+        0.75, ge=0, lt=1, description="share of the run (after warm-up) before the cycles begin"
+    )
+    cycles: int = Field(5, ge=1, le=10**6, description="linear falls in the rest of the run")
+    high: float = Field(0.5, gt=0, le=1, description="rate at a cycle's start, as a share of the highest")
+    low: float = Field(0.05, ge=0, le=1, description="rate at a cycle's end, as a share of the highest")
+
+    @model_validator(mode="after")
+    def _falls(self) -> SWAConfig:
+        if self.low > self.high:
+            raise ValueError(f"low={self.low:g} is above high={self.high:g}: the cycles are to fall")
+        return self
+
+    def after(self, lr: float, steps: int) -> Schedule:
+        before = self.start * steps
+        falls = schedules.sawtooth(self.high * lr, (steps - before) / self.cycles, self.low * lr)
+        if not before:
+            return falls
+        return schedules.join([schedules.cosine(lr, before, self.high * lr), falls], [before])
+
+    def cycle_ends(self, steps: int) -> list[float]:
+        before = self.start * steps
+        return [before + (steps - before) * k / self.cycles for k in range(1, self.cycles + 1)]
+
+
 SCHEDULES: dict[str, type[ScheduleConfig]] = {
     "constant": ConstantConfig,
     "step": StepConfig,
@@ -221,11 +262,22 @@ SCHEDULES: dict[str, type[ScheduleConfig]] = {
     "one-cycle": OneCycleConfig,
     "warm-up-stable-decay": WarmUpStableDecayConfig,
     "plateau": PlateauConfig,
+    "swa": SWAConfig,
 }
 
 
 def build(config: ScheduleConfig, lr: float, updates: int) -> Schedule:
     """Makes the function from update (counted from 0) to rate for a run of `updates` updates."""
-    rise = round(getattr(config, "warmup", 0.0) * updates)
+    rise = _rise(config, updates)
     after = config.after(lr, max(updates - rise, 1))
     return schedules.warm_up(after, rise) if rise else after
+
+
+def cycle_ends(config: ScheduleConfig, updates: int) -> list[float]:
+    """The updates after which a cycle of the rate is complete, warm-up counted; [] without cycles."""
+    rise = _rise(config, updates)
+    return [rise + end for end in config.cycle_ends(max(updates - rise, 1))]
+
+
+def _rise(config: ScheduleConfig, updates: int) -> int:
+    return round(getattr(config, "warmup", 0.0) * updates)

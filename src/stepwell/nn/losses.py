@@ -48,7 +48,7 @@ def default(task: Task) -> str:
     return "mse" if task == "regression" else "cross-entropy"
 
 
-def build(config: LossConfig | HuberConfig, task: Task) -> Loss:
+def build(config: LossConfig | HuberConfig, task: Task, label_smoothing: float = 0.0) -> Loss:
     """Returns (outputs, targets) → loss per sample, (B,); for text per character, (B, T).
 
     Regression: outputs and targets in standard deviations of the training targets, mean over targets.
@@ -56,8 +56,13 @@ def build(config: LossConfig | HuberConfig, task: Task) -> Loss:
     Classes: cross-entropy −log softmax(z)_y; multi-label: the mean over labels of the binary
     cross-entropy; mse: Σ_k (softmax(z)_k − 1[k = y])², the lectures' counter-example: its gradient
     vanishes where the answer is confident and wrong.
+
+    label_smoothing: ε in [0, 1), for classes: the target is (1 − ε) one-hot + ε / K over K classes; a label
+    of several is (1 − ε) y + ε / 2. As torch.nn.functional.cross_entropy. Source: Szegedy et al. 2016, §7.
     """
     if task == "regression":
+        if label_smoothing:
+            raise UserError("regularize.label_smoothing has no effect: the target is a number; remove it")
         if config.name == "cross-entropy":
             raise UserError("loss.name=cross-entropy needs classes, but the target is a number: use mse")
         if isinstance(config, HuberConfig):
@@ -67,13 +72,35 @@ def build(config: LossConfig | HuberConfig, task: Task) -> Loss:
         return lambda z, y: error(z, y, reduction="none").mean(-1)
     if config.name in ("mae", "huber"):
         raise UserError(f"loss.name={config.name} needs a number as target: use cross-entropy, or mse")
+    epsilon = label_smoothing
     if task == "multi-label":
         if config.name == "mse":
-            return lambda z, y: (z.sigmoid() - y).square().mean(-1)
-        return lambda z, y: F.binary_cross_entropy_with_logits(z, y, reduction="none").mean(-1)
+            return lambda z, y: (z.sigmoid() - _smoothed(y, epsilon, 2)).square().mean(-1)
+        return lambda z, y: F.binary_cross_entropy_with_logits(
+            z, _smoothed(y, epsilon, 2), reduction="none"
+        ).mean(-1)
     if config.name == "mse":
-        return lambda z, y: (z.softmax(-1) - F.one_hot(y, z.shape[-1]).to(z.dtype)).square().sum(-1)
-    return _cross_entropy
+        return lambda z, y: (
+            (z.softmax(-1) - _smoothed(F.one_hot(y, z.shape[-1]).to(z.dtype), epsilon, z.shape[-1]))
+            .square()
+            .sum(-1)
+        )
+    return _cross_entropies(epsilon) if epsilon else _cross_entropy
+
+
+def _smoothed(y: Tensor, epsilon: float, classes: int) -> Tensor:
+    """(1 − ε) y + ε / K for targets of zeros and ones."""
+    return y * (1 - epsilon) + epsilon / classes if epsilon else y
+
+
+def _cross_entropies(epsilon: float) -> Loss:
+    """Cross-entropy with smoothed labels, for classes (B, K) and for text (B, T, K)."""
+
+    def smooth(z: Tensor, y: Tensor) -> Tensor:
+        flat = z.flatten(0, -2), y.flatten()
+        return F.cross_entropy(*flat, reduction="none", label_smoothing=epsilon).view(y.shape)
+
+    return smooth
 
 
 def _cross_entropy(z: Tensor, y: Tensor) -> Tensor:

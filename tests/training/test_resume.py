@@ -47,6 +47,16 @@ RUNS = {
     "best weights": {"training.weights": "best", "optimizer.lr": 0.02},
     "numbers": {"data": "diabetes", "loss": "huber", "schedule": "one-cycle"},
     "plateau": {"schedule": "plateau", "schedule.patience": 0, "schedule.threshold": 0.2},
+    "Polyak average": {"training.average": "polyak", "training.average.start": 0.1},
+    "average at the ends of cycles": {"training.average": "swa", "schedule": "swa", "schedule.start": 0.2},
+    "average with batch norm": {"model": "cnn", "model.channels": [4], "training.average": "ema"},
+    "early stopping": {
+        "training.early_stopping": 1,
+        "training.weights": "auto",
+        "training.early_stopping.threshold": 0.4,
+        "training.evaluate_every": 13,
+    },
+    "max-norm and smooth labels": {"regularize.max_norm": 0.7, "regularize.label_smoothing": 0.1},
     "one cycle of momentum": {"schedule": "one-cycle", "schedule.low_momentum": 0.5, "optimizer": "nesterov"},
 }
 

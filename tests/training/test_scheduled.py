@@ -71,7 +71,7 @@ def test_a_roll_back_takes_the_plateau_along(tmp_path, monkeypatch):
 
     def backward(run):
         loss = original(run)
-        counts.append((run.update, dict(run.plateau.state_dict())))
+        counts.append((run.update, dict(run.pace.plateau.state_dict())))
         if run.update == 7 and not failed:
             failed.append(True)
             return loss * math.nan

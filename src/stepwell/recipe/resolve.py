@@ -11,6 +11,7 @@ from stepwell.errors import UserError
 from stepwell.nn import losses
 from stepwell.optim.configs import momentum_of
 from stepwell.recipe.schema import Recipe
+from stepwell.recipe.training import Average, TrainingConfig
 
 # Enough updates for every default model on the data sets of docs/results.md; few enough that a small
 # table ends in seconds.
@@ -60,6 +61,11 @@ def resolve(recipe: Recipe, data: DataSet) -> Recipe:
         )
     epoch = updates_per_epoch(len(data.train), training.batch_size, training.accumulate)
     decided: dict[str, object] = {"device": str(choose_device(training.device))}
+    if training.early_stopping is not None:
+        _check_early_stopping(training, len(data.validation))
+        decided["weights"] = "best"
+    if training.average is not None:
+        decided["average"] = _with_its_defaults(training.average, recipe.schedule.name)
     epochs = training.epochs
     if epochs is None and training.updates is None and training.seconds is None:
         epochs = decided["epochs"] = min(max(math.ceil(UPDATES / epoch), EPOCHS[0]), EPOCHS[1])
@@ -68,6 +74,27 @@ def resolve(recipe: Recipe, data: DataSet) -> Recipe:
         decided["evaluate_every"] = epoch * max(math.ceil(updates / (EVALUATIONS * epoch)), 1)
     training = training.model_copy(update=decided)
     return recipe.model_copy(update={"loss": loss, "training": training})
+
+
+def _check_early_stopping(training: TrainingConfig, validation: int) -> None:
+    if not validation:
+        raise UserError(
+            "training.early_stopping has no effect without a validation part: set data.validation"
+        )
+    if training.weights == "last":
+        raise UserError(
+            "training.weights=last contradicts training.early_stopping, which delivers the best: remove one"
+        )
+
+
+def _with_its_defaults(average: Average, schedule: str) -> Average:
+    start = {"ema": 0.0, "polyak": 0.5, "swa": 0.0 if schedule == "swa" else 0.75}[average.kind]
+    return average.model_copy(
+        update={
+            "start": start if average.start is None else average.start,
+            "decay": 0.999 if average.kind == "ema" and average.decay is None else average.decay,
+        }
+    )
 
 
 def choose_device(name: str) -> torch.device:

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field
 
 from stepwell.data.sources import SOURCES, source_of
 from stepwell.nn.configs import CONFIGS as MODELS
 from stepwell.nn.configs import UserModel
 from stepwell.nn.losses import LOSSES
 from stepwell.optim.configs import OPTIMIZERS
+from stepwell.recipe.training import TrainingConfig
 from stepwell.schedules.configs import SCHEDULES
 
 
 class RegularizeConfig(BaseModel):
-    """Weight decay, coupled and decoupled."""
+    """What keeps weights small and answers modest."""
 
     model_config = ConfigDict(extra="forbid")
     l2: float = Field(
@@ -27,6 +28,12 @@ class RegularizeConfig(BaseModel):
     )
     l1: float = Field(
         0.0, ge=0, allow_inf_nan=False, description="moves each weight lr · l1 towards 0, where it stays"
+    )
+    max_norm: float | None = Field(
+        None, gt=0, allow_inf_nan=False, description="longest vector of a unit's incoming weights"
+    )
+    label_smoothing: float = Field(
+        0.0, ge=0, lt=1, description="classes: share of each training label that is spread over all classes"
     )
 
 
@@ -39,56 +46,6 @@ class AugmentConfig(BaseModel):
     noise: float = Field(
         0.0, ge=0, allow_inf_nan=False, description="sd of normal noise added, in input standard deviations"
     )
-
-
-class TrainingConfig(BaseModel):
-    """Length of the run, batches, evaluations, checkpoints, device."""
-
-    model_config = ConfigDict(extra="forbid")
-    epochs: int | None = Field(
-        None,
-        ge=1,
-        description="passes over the training part (default: about 3,000 updates, 5 to 1,000 epochs)",
-    )
-    updates: int | None = Field(None, ge=1, description="length of the run in updates, instead of epochs")
-    seconds: float | None = Field(
-        None, gt=0, allow_inf_nan=False, description="length of the run in seconds, instead of epochs"
-    )
-    batch_size: int = Field(64, ge=1, lt=2**31, description="samples in a batch")
-    accumulate: int = Field(1, ge=1, lt=2**31, description="batches whose mean gradient makes one update")
-    evaluate_every: int | None = Field(
-        None, ge=1, description="updates between evaluations (default: an epoch, or a hundredth of the run)"
-    )
-    log_every: int = Field(
-        50, ge=1, description="updates between lines of metrics.jsonl and checks for non-finite values"
-    )
-    checkpoint_every: int | None = Field(
-        None, ge=1, description="updates between checkpoints (default: every 30 seconds)"
-    )
-    keep_checkpoints: int = Field(2, ge=1, description="how many of the last checkpoints to keep")
-    weights: Literal["auto", "last", "best"] = Field(
-        "auto",
-        description="weights to deliver: of the last update, of the best validation loss, or auto: the best "
-        "if its loss is lower by more than a standard error",
-    )
-    precision: Literal["fp32", "bf16", "fp16"] = Field(
-        "fp32", description="arithmetic of forward and backward; weights stay fp32"
-    )
-    device: str = Field(
-        "auto",
-        pattern=r"^(auto|cpu|cuda(:\d+)?)$",
-        description="auto, cpu, cuda or cuda:N; auto is a GPU if any",
-    )
-    track: list[Literal["tensorboard", "wandb", "mlflow", "trackio"]] = Field(
-        default_factory=list, description="also log to these, where installed"
-    )
-
-    @model_validator(mode="after")
-    def _one_budget(self) -> TrainingConfig:
-        given = [key for key in ("epochs", "updates", "seconds") if getattr(self, key) is not None]
-        if len(given) > 1:
-            raise ValueError(f"{' and '.join(given)} both say how long to train: keep one")
-        return self
 
 
 class Recipe(BaseModel):

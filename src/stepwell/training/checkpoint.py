@@ -57,11 +57,11 @@ def save(folder: Path, run: Run, good: Snapshot, extra: dict[str, Any], keep: in
             "steps": good.steps,
             "scaler": good.scaler,
             "closure": good.closure[1],
-            "plateau": good.plateau,
+            "pace": good.pace,
         },
         "closure": closure,
         "rate_factor": run.rate_factor,
-        "plateau": run.plateau_state(),
+        "pace": run.pace.state(),
         "roll_backs": run.roll_backs,
         "rolled_back_to": run.rolled_back_to,
         "skipped": int(run.skipped),
@@ -194,7 +194,7 @@ def _restore(
     restore_random_state(_below("random.", tensors), run.device)
     run.update, run.rate_factor, run.roll_backs = state["update"], state["rate_factor"], state["roll_backs"]
     run.rolled_back_to = state["rolled_back_to"]
-    run.load_plateau_state(state.get("plateau"))
+    run.pace.load(state["pace"])
     run.skipped.fill_(state["skipped"])
     run.time_is_up = state["time_is_up"]
     run.seconds_before, run.progress, run.best = state["seconds"], state["progress"], state["best"]
@@ -211,7 +211,7 @@ def _restore(
         good.update, good.steps = state["good"]["update"], state["good"]["steps"]
         good.scaler = state["good"]["scaler"]
         good.closure = kept, state["good"]["closure"]
-        good.plateau = state["good"].get("plateau")
+        good.pace = state["good"]["pace"]
     return Loaded(good, state, notes)
 
 

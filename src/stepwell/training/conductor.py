@@ -13,6 +13,7 @@ from stepwell.data.dataset import DataSet
 from stepwell.errors import Diverged
 from stepwell.progress import Progress
 from stepwell.training import checkpoint, evaluate, trackers
+from stepwell.training.evaluated_weights import evaluated_weights
 from stepwell.training.run import Run
 from stepwell.training.run_folder import Lines, RunFolder
 from stepwell.training.signals import StopRequest
@@ -80,6 +81,7 @@ class Conductor:
             self._log()
             if evaluating:
                 self.evaluate()
+                self._say_early_end()
             self.good.take(run)
             if run.updates is None:
                 run.progress = run.fraction
@@ -192,7 +194,7 @@ class Conductor:
         """Loss and metrics of the validation and the test part; the test part's are for the curve alone."""
         run, data = self.run, self.run.data
         began, self.evaluated_at = time.monotonic(), run.update
-        with run.evaluating():
+        with evaluated_weights(run):
             self._evaluate(data)
         # Evaluating is not training: its time must not lower the speed that is shown, and is to be at
         # most a fifth of a budget in seconds.
@@ -209,13 +211,24 @@ class Conductor:
             elif len(part):
                 message = f"the {split} loss after update {run.update} is not finite"
                 self._write({"update": run.update, "event": "not finite", "message": message})
-            if split == "validation" and len(part) and run.plateau is not None:
-                run.plateau.update(found.get("loss", math.inf))
+            if split == "validation" and len(part):
+                run.pace.look(found.get("loss", math.inf))
             if split == "validation" and found:
                 self.latest["validation"] = found
                 if found["loss"] < run.best.get("loss", math.inf):
                     run.best = {"update": run.update, "loss": found["loss"]}
                     run.best_weights = {name: value.clone() for name, value in run.weights().items()}
+
+    def _say_early_end(self) -> None:
+        run, patience = self.run, self.run.pace.patience
+        if patience is not None and patience.spent:
+            message = (
+                f"the validation loss has not fallen for {patience.config.patience} "
+                f"evaluations: the run ends with the weights of update {run.best.get('update', run.update)}"
+            )
+            self._write({"update": run.update, "event": "ended early", "message": message})
+            if self.progress is not None:
+                self.progress.say(f"Ended early: {message}.")
 
     def save(self) -> None:
         """Writes a checkpoint, unless this very update has one."""

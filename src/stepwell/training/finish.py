@@ -11,6 +11,7 @@ import numpy as np
 
 from stepwell.training import checkpoint, evaluate, files, generate, mistakes, model_file, show
 from stepwell.training.environment import environment
+from stepwell.training.evaluated_weights import deliver
 from stepwell.training.run import Run
 from stepwell.training.run_folder import RunFolder
 from stepwell.training.signals import StopRequest
@@ -20,7 +21,7 @@ def finish(run: Run, folder: RunFolder, stop: StopRequest) -> dict[str, Any]:
     """Tests the delivered weights; result.json comes last, since it says that the run is whole."""
     recipe, data = run.recipe, run.data
     checkpoint.save_best(folder.checkpoints, run)
-    run.deliver()
+    deliver(run)
     delivered = _choose_weights(run)
     stop.raise_if_asked(folder.path)
     digest = model_file.save(folder.model_file, run.network.state_dict(), data, recipe)
@@ -52,6 +53,7 @@ def finish(run: Run, folder: RunFolder, stop: StopRequest) -> dict[str, Any]:
         "kind": data.kind,
         "updates": run.update,
         "epochs": run.epoch,
+        "ended_early": run.pace.ended_early,
         "seconds": run.seconds,
         "parameters": sum(p.numel() for p in run.parameters.values()),
         "weights": {"delivered": delivered, "best": run.best, "digest": digest},

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -22,10 +21,9 @@ from stepwell.nn.configs import UserModel
 from stepwell.nn.network import Network
 from stepwell.optim import configs as optimizers
 from stepwell.optim.optimizer import RuleOptimizer
-from stepwell.optim.schedule_free import ScheduleFree
 from stepwell.recipe import Recipe, choose_device, updates_per_epoch
-from stepwell.schedules import configs as schedules
 from stepwell.training.closure_optimizer import ClosureOptimizer, flattened, restored
+from stepwell.training.pace import Pace
 from stepwell.training.user_model import try_out
 
 
@@ -53,7 +51,7 @@ class Run:
                 module.flatten_parameters()  # on a GPU cuDNN wants an order of its own, or copies every time
         regularize = recipe.regularize
         self.optimizer: Any = optimizers.build(
-            recipe.optimizer, self.parameters.values(), regularize.l2, regularize.decay, regularize.l1
+            recipe.optimizer, self.parameters.values(), regularize, recipe.training.average is not None
         )
         if not isinstance(self.optimizer, RuleOptimizer):
             if recipe.training.precision == "fp16":
@@ -62,7 +60,7 @@ class Run:
                 )
             self.optimizer = ClosureOptimizer(self.optimizer, self._gradients, self.optimizer_loss)
         self.sample_loss = losses.build(recipe.loss, data.task)
-        self.loss = losses.mean(self.sample_loss)
+        self.loss = losses.mean(losses.build(recipe.loss, data.task, regularize.label_smoothing))
         self._prepare_batches()
         self._prepare_precision()
         self.update = 0  # updates made
@@ -97,11 +95,7 @@ class Run:
             self.updates: int | None = training.epochs * self.updates_per_epoch
         else:
             self.updates = training.updates  # None: a budget in seconds
-        # A budget in seconds has no last update: its schedule counts in thousandths of the budget.
-        scheduled, places = self.recipe.schedule, self.updates or 1000
-        self.schedule = schedules.build(scheduled, self.recipe.optimizer.lr, places)
-        self.momentum = scheduled.momentum(optimizers.momentum_of(self.recipe.optimizer), places)
-        self.plateau = scheduled.watching()  # a factor of the rate
+        self.pace = Pace(self.recipe, self.updates)
         wanted = self.recipe.augment
         transform: Transform | None = None
         if wanted.flip or wanted.crop or wanted.noise:
@@ -146,23 +140,6 @@ class Run:
     def optimizer_loss(self) -> Tensor:
         """The loss of the next update with its graph, for an optimizer that asks for it again."""
         return torch.stack(list(self.losses())).sum()
-
-    @contextmanager
-    def evaluating(self) -> Iterator[None]:
-        """Inside, the weights are those to evaluate: a schedule-free optimizer trains at others."""
-        if not isinstance(self.optimizer, ScheduleFree):
-            yield
-            return
-        self.optimizer.eval()
-        try:
-            yield
-        finally:
-            self.optimizer.train()
-
-    def deliver(self) -> None:
-        """Leaves the weights that are to be evaluated, at the end of the run."""
-        if isinstance(self.optimizer, ScheduleFree):
-            self.optimizer.eval()
 
     def autocast(self) -> AbstractContextManager[Any]:
         """The arithmetic of forward and loss."""
@@ -209,9 +186,9 @@ class Run:
 
     @property
     def finished(self) -> bool:
-        if self.updates is not None:
-            return self.update >= self.updates
-        return self.time_is_up
+        if self.pace.ended_early:
+            return True
+        return self.update >= self.updates if self.updates is not None else self.time_is_up
 
     def look_at_clock(self) -> None:
         """Decides once an update whether the seconds are spent, so that all who ask get one answer."""
@@ -227,29 +204,24 @@ class Run:
 
     def rate(self) -> float:
         """The learning rate of the next update."""
-        plateau = 1.0 if self.plateau is None else self.plateau.value
-        return self.schedule(self._place) * self.rate_factor * plateau
+        return self.pace.rate(self._place) * self.rate_factor
 
     def follow_schedule(self) -> None:
-        """Puts today's rate, and the momentum if it is scheduled, into the optimizer."""
-        rate, momentum = self.rate(), self.momentum
+        """Puts today's rate into the optimizer, and what else has a course: momentum, average."""
+        rate, momentum, averaging = self.rate(), self.pace.momentum, self.pace.averaging
+        kept = None
+        if averaging is not None:
+            there = self.update + 1 if self.updates is not None else self._place
+            kept = averaging.kept(there, (self.update + 1) // self.updates_per_epoch)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
+            if kept is not None:
+                group["ema"] = kept
             if momentum is not None:
                 now = momentum(self._place)
                 group.update(
                     {"momentum": now} if "momentum" in group else {"betas": (now, *group["betas"][1:])}
                 )
-
-    def plateau_state(self) -> dict[str, float | None] | None:
-        """What the plateau counts, for JSON; None where the schedule has none."""
-        if self.plateau is None:
-            return None
-        return {n: v if math.isfinite(v) else None for n, v in self.plateau.state_dict().items()}
-
-    def load_plateau_state(self, state: dict[str, float | None] | None) -> None:
-        if self.plateau is not None and state is not None:
-            self.plateau.load_state_dict({n: math.inf if v is None else v for n, v in state.items()})
 
     @property
     def _place(self) -> float:

@@ -22,7 +22,7 @@ class Snapshot:
     random: dict[str, Tensor]
     scaler: dict[str, Any] = field(default_factory=dict)
     closure: tuple[dict[str, Tensor], Any] = ({}, None)  # see Run.closure_state
-    plateau: dict[str, Any] | None = None
+    pace: dict[str, Any] = field(default_factory=dict)  # see Pace.state
 
     @classmethod
     def of(cls, run: Run) -> Snapshot:
@@ -52,7 +52,7 @@ class Snapshot:
                 live.copy_(self.tensors[name])
         if run.scaler is not None:
             run.scaler.load_state_dict(self.scaler)
-        run.load_plateau_state(self.plateau)
+        run.pace.load(self.pace)
         run.skipped.zero_()
         for engine, steps in zip(run.optimizer.engines(), self.steps, strict=True):
             engine.steps[:] = steps
@@ -67,4 +67,4 @@ class Snapshot:
         tensors, about = run.closure_state()
         self.closure = {name: value.clone() for name, value in tensors.items()}, about
         self.scaler = run.scaler.state_dict() if run.scaler is not None else {}
-        self.plateau = run.plateau_state()
+        self.pace = run.pace.state()

@@ -9,9 +9,10 @@ MNIST (a CNN), 2,000 of CIFAR-10 (a ResNet of depth 8); few samples, since that 
 meant to help. The test part is all other digits, MNIST's 10,000, and 2,000 of CIFAR-10's test images. No key
 was tuned: they are what a first try would be, so a row says what to expect of the technique, not its best.
 
-Runs are kept in --results and not repeated; delete the file to begin anew. Prints the table of docs/techniques.md:
-mean ± sd of the accuracy off and on, the mean difference with its 95 % interval (Student's t over the seeds),
-and "helps" or "hurts" where that interval leaves out zero. One row in twenty does so by chance.
+Runs are kept in --results and not repeated; delete the file to begin anew. Prints the tables of
+docs/techniques.md: mean ± sd of the accuracy off and on, the mean difference with its 95 % interval
+(Student's t over the seeds), and "helps" or "hurts" where that interval leaves out zero. One row in twenty
+does so by chance.
 """
 
 from __future__ import annotations
@@ -83,13 +84,13 @@ ROWS = [
     row("stochastic depth", "cifar", {"model.stochastic_depth": 0.2}),
     row("zero-initialized branches", "cifar", {"model.zero_init_residual": True}),
     row("dropout", "digits", {"model.dropout": 0.3}),
-    row("dropout, scaled at test time", "digits", {"model.dropout": {"rate": 0.3, "kind": "scaled"}}),
-    row("dropout, spatial", "mnist", {"model.dropout": {"rate": 0.2, "kind": "spatial"}}),
+    row("dropout, scaled at test time", "digits", {"model.dropout": {"p": 0.3, "kind": "scaled"}}),
+    row("dropout, spatial", "mnist", {"model.dropout": {"p": 0.2, "kind": "spatial"}}),
     row("L1", "digits", {"regularize.l1": 1e-3}),
     row("L2", "digits", {"regularize.l2": 1e-3}),
     row("decoupled decay", "digits", {"regularize.decay": 0.1}),
     row("decoupled decay", "cifar", {"regularize.decay": 0.1}),
-    row("max-norm", "digits", {"regularize.max_norm": 2}),
+    row("max-norm", "digits", {"regularize.max_norm": 1}),
     row("label smoothing", "digits", {"regularize.label_smoothing": 0.1}),
     row("label smoothing", "cifar", {"regularize.label_smoothing": 0.1}),
     row("early stopping", "digits", {"training.early_stopping": 10}),
@@ -150,9 +151,7 @@ def main() -> int:
         for r in rows
         for keys in (r.off, r.on)
     }
-    left = [
-        (base, keys, seed) for (base, text, seed), keys in wanted.items() if (base, text, seed) not in known
-    ]
+    left = [(run[0], keys, run[2]) for run, keys in wanted.items() if run not in known]
     with (
         tempfile.TemporaryDirectory() as folder,
         ProcessPoolExecutor(options.jobs, multiprocessing.get_context("spawn")) as pool,
@@ -199,17 +198,14 @@ def read_set(name: str, given: dict[str, Path | None]) -> tuple[Any, Any, Any, A
     if name == "digits":
         from sklearn.datasets import load_digits
 
-        digits = load_digits()
-        return digits.images.astype(np.uint8), digits.target, None, None, 300
+        x, y = load_digits(return_X_y=True)
+        return x.reshape(-1, 8, 8).astype(np.uint8), y, None, None, 300
     path = given[name]
     assert path is not None
     if name == "mnist":
         with np.load(path, allow_pickle=False) as arrays:
-            return *(arrays[k] for k in ("x_train", "y_train", "x_test", "y_test")), 1000  # type: ignore[return-value]
-    (x, y), (x_test, y_test) = (
-        read_images(path / part, most) for part, most in (("train", 600), ("test", 200))
-    )
-    return x, y, x_test, y_test, 2000
+            return arrays["x_train"], arrays["y_train"], arrays["x_test"], arrays["y_test"], 1000
+    return *read_images(path / "train", 600), *read_images(path / "test", 200), 2000
 
 
 def read_images(folder: Path, most: int) -> tuple[np.ndarray, np.ndarray]:

@@ -49,7 +49,9 @@ def test_parameters_and_layers():
     """[128, 128] on digits: 64·128+128 + 128·128+128 + 128·10+10 = 26,122; [] is a linear model."""
     assert sum(w.numel() for w in build(MLPModel(), (1, 8, 8), 10).parameters()) == 26122
     assert [type(layer) for layer in build(MLPModel(hidden=[]), (3,), 2)] == [nn.Linear]
-    layers = [type(layer) for layer in build(MLPModel(hidden=[4], dropout=0.5), (3,), 2)]
+    layers = [
+        type(layer) for layer in build(MLPModel.model_validate({"hidden": [4], "dropout": 0.5}), (3,), 2)
+    ]
     assert layers == [nn.Linear, nn.ReLU, Dropout, nn.Linear]
 
 

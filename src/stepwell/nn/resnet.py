@@ -38,12 +38,13 @@ class Block(nn.Module):
         depth: StochasticDepth,
     ) -> None:
         super().__init__()
-        self.norm1, self.norm2 = (norms.after(config.norm, channels, "image", places) for _ in range(2))
-        bias = not norms.has_bias(self.norm1)
+        norm1, norm2 = (norms.after(config.norm, channels, "image", places) for _ in range(2))
+        bias = not norms.has_bias(norm1)
         self.conv1 = nn.Conv2d(channels_in, channels, 3, stride, 1, bias=bias)
+        self.norm1 = norm1
         self.dropout = dropout.build(config.dropout)
         self.conv2 = nn.Conv2d(channels, channels, 3, 1, 1, bias=bias)
-        self.depth = depth
+        self.norm2, self.depth = norm2, depth
         self.stride, self.new_channels = stride, channels - channels_in
         if isinstance(self.norm2, nn.Identity):
             self.branch_ends = ("conv2",)
@@ -68,8 +69,9 @@ class ResNet(nn.Module):
         super().__init__()
         channels_in, *sides = input_shape
         width, blocks = config.width, (config.depth - 2) // 6
-        self.norm = norms.after(config.norm, width, "image", prod(sides))
-        self.conv = ChannelsLastConv2d(channels_in, width, 3, 1, 1, bias=not norms.has_bias(self.norm))
+        norm = norms.after(config.norm, width, "image", prod(sides))
+        self.conv = ChannelsLastConv2d(channels_in, width, 3, 1, 1, bias=not norms.has_bias(norm))
+        self.norm = norm
         depths = stochastic_depth.build(config.stochastic_depth, 3 * blocks)
         groups = []
         channels_in = width

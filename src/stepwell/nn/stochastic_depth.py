@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
@@ -73,18 +74,23 @@ def build(setting: DepthSetting | None, blocks: int) -> list[StochasticDepth]:
 
 def _is_symbolic(keep: Tensor) -> bool:
     """Whether its value is not one number that Python may look at."""
-    batched = torch._C._functorch.is_batchedtensor  # pyright: ignore[reportAttributeAccessIssue]
-    return torch.compiler.is_compiling() or batched(keep)
+    if torch.compiler.is_compiling():
+        return True
+    functorch: Any = torch._C._functorch  # pyright: ignore[reportAttributeAccessIssue]
+    while functorch.is_functorch_wrapped_tensor(keep):  # one layer for each vmap and grad around this
+        if functorch.is_batchedtensor(keep):
+            return True
+        keep = functorch.get_unwrapped(keep)
+    return False
 
 
 def _gated(branch: Callable[[Tensor], Tensor], x: Tensor, keep: Tensor) -> Tensor:
     """keep · branch(x), and buffers of the branch's owner as they were where keep is 0."""
-    owner = branch if isinstance(branch, nn.Module) else getattr(branch, "__self__", None)
+    # Not getattr with a default, which torch.compile takes for "a method has no owner".
+    owner = branch.__self__ if inspect.ismethod(branch) else branch
     modules = list(owner.modules()) if isinstance(owner, nn.Module) else []
-    before = [(m, name, b) for m in modules for name, b in m._buffers.items() if b is not None]
+    before = [(m, name, value) for m in modules for name, value in m.named_buffers(recurse=False)]
     y = branch(x) * keep
     for module, name, old in before:
-        new = module._buffers[name]
-        if new is not None and new is not old:
-            setattr(module, name, torch.where(keep, new, old))
+        setattr(module, name, torch.where(keep, getattr(module, name), old))
     return y

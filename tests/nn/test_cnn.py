@@ -73,8 +73,8 @@ def test_layout_innermost_channels():
 def test_parameters():
     """Closed form: 9·cᵢ₋₁·cᵢ + 2·cᵢ a stage (9·cᵢ₋₁·cᵢ + cᵢ without batch norm), then cₙ·10 + 10."""
     sizes = [(3, 8), (8, 16)]
-    for batch_norm, extra in ((True, 2), (False, 1)):
-        body = build(CNNModel(channels=[8, 16], batch_norm=batch_norm), (3, 32, 32), 10)
+    for norm, extra in (("batch", 2), ("none", 1)):
+        body = build(CNNModel.model_validate({"channels": [8, 16], "norm": norm}), (3, 32, 32), 10)
         expected = sum(9 * a * b + extra * b for a, b in sizes) + 16 * 10 + 10
         assert sum(weight.numel() for weight in body.parameters()) == expected
 

@@ -8,6 +8,7 @@ from torch import nn
 
 from stepwell.errors import UserError
 from stepwell.nn.configs import MLPModel
+from stepwell.nn.dropout import Dropout
 from stepwell.nn.mlp import ACTIVATIONS, build
 
 FORMULAS = {
@@ -48,8 +49,10 @@ def test_parameters_and_layers():
     """[128, 128] on digits: 64·128+128 + 128·128+128 + 128·10+10 = 26,122; [] is a linear model."""
     assert sum(w.numel() for w in build(MLPModel(), (1, 8, 8), 10).parameters()) == 26122
     assert [type(layer) for layer in build(MLPModel(hidden=[]), (3,), 2)] == [nn.Linear]
-    layers = [type(layer) for layer in build(MLPModel(hidden=[4], dropout=0.5), (3,), 2)]
-    assert layers == [nn.Linear, nn.ReLU, nn.Dropout, nn.Linear]
+    layers = [
+        type(layer) for layer in build(MLPModel.model_validate({"hidden": [4], "dropout": 0.5}), (3,), 2)
+    ]
+    assert layers == [nn.Linear, nn.ReLU, Dropout, nn.Linear]
 
 
 def test_refuses_text():

@@ -7,11 +7,52 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from stepwell.nn import initialization as init
+    from stepwell.nn.dropout import Dropout
+    from stepwell.nn.normalization.batch import BatchNorm
+    from stepwell.nn.normalization.group import GroupNorm
+    from stepwell.nn.normalization.instance import InstanceNorm
+    from stepwell.nn.normalization.layer import LayerNorm
+    from stepwell.nn.normalization.rms import RMSNorm
+    from stepwell.nn.normalization.spectral import spectral_norm
+    from stepwell.nn.normalization.weight import weight_norm
+    from stepwell.nn.running_statistics import reestimate
+    from stepwell.nn.stochastic_depth import StochasticDepth
+    from stepwell.nn.uncertainty import monte_carlo
 
-__all__ = ["init"]
+__all__ = [
+    "BatchNorm",
+    "Dropout",
+    "GroupNorm",
+    "InstanceNorm",
+    "LayerNorm",
+    "RMSNorm",
+    "StochasticDepth",
+    "init",
+    "monte_carlo",
+    "reestimate",
+    "spectral_norm",
+    "weight_norm",
+]
+
+# Fetched when asked for, since configs are read without torch.
+_PLACES = {
+    "BatchNorm": "normalization.batch",
+    "Dropout": "dropout",
+    "GroupNorm": "normalization.group",
+    "InstanceNorm": "normalization.instance",
+    "LayerNorm": "normalization.layer",
+    "RMSNorm": "normalization.rms",
+    "StochasticDepth": "stochastic_depth",
+    "monte_carlo": "uncertainty",
+    "reestimate": "running_statistics",
+    "spectral_norm": "normalization.spectral",
+    "weight_norm": "normalization.weight",
+}
 
 
 def __getattr__(name: str) -> Any:
-    if name == "init":  # fetched when asked for, since configs are read without torch
+    if name == "init":
         return import_module("stepwell.nn.initialization")
+    if name in _PLACES:
+        return getattr(import_module(f"stepwell.nn.{_PLACES[name]}"), name)
     raise AttributeError(f"module 'stepwell.nn' has no attribute '{name}'")

@@ -9,6 +9,7 @@ from torch import nn
 from stepwell.data.dataset import Kind
 from stepwell.nn.configs import LinearModel
 from stepwell.nn.kinds import accept
+from stepwell.nn.normalization import registry as norms
 
 
 def build(
@@ -16,10 +17,14 @@ def build(
 ) -> nn.Sequential:
     """y = W x + b over the flattened input: (B, *input_shape) → (B, outputs).
 
-    W starts as Xavier's uniform, b at zero. Refuses text.
+    norm: of the standardized input, or of W. W starts as Xavier's uniform, b at zero. Refuses text.
     """
-    accept(config.name, ("features", "image", "sequence"), kind, input_shape)
+    kind = accept(config.name, ("features", "image", "sequence"), kind, input_shape)
     layer = nn.Linear(prod(input_shape), outputs)
     nn.init.xavier_uniform_(layer.weight)
     nn.init.zeros_(layer.bias)
-    return nn.Sequential(nn.Flatten(), layer)
+    norms.normalize_weights(config.norm, [layer])
+    channels = input_shape[0] if kind == "image" else input_shape[-1]
+    norm = norms.after(config.norm, channels, kind, prod(input_shape) // channels)
+    first = [] if isinstance(norm, nn.Identity) else [norm]
+    return nn.Sequential(*first, nn.Flatten(), layer)

@@ -4,45 +4,78 @@ from __future__ import annotations
 
 from math import sqrt
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from stepwell.data.dataset import Kind
 from stepwell.errors import UserError
+from stepwell.nn import draws, dropout, stochastic_depth
 from stepwell.nn.configs import TransformerModel
 from stepwell.nn.kinds import accept
+from stepwell.nn.normalization import registry as norms
+from stepwell.nn.stochastic_depth import StochasticDepth
 
 
 class Attention(nn.Module):
-    """Aₕ = softmax(Qₕ Kₕᵀ / √d + M) Vₕ for each head h, M = −∞ above the diagonal; (B, T, C) → (B, T, C)."""
+    """Aₕ = dropout(softmax(Qₕ Kₕᵀ / √d + M)) Vₕ for each head h, M = −∞ above the diagonal.
 
-    def __init__(self, width: int, heads: int, dropout: float) -> None:
+    (B, T, C) → (B, T, C). Spatial dropout leaves the softmax alone, which has no channels.
+    """
+
+    def __init__(self, config: TransformerModel) -> None:
         super().__init__()
-        self.qkv = nn.Linear(width, 3 * width)
-        self.out = nn.Linear(width, width)
-        self.heads, self.dropout = heads, dropout
+        self.qkv = nn.Linear(config.width, 3 * config.width)
+        self.out = nn.Linear(config.width, config.width)
+        self.heads = config.heads
+        spatial = config.dropout is not None and config.dropout.kind == "spatial"
+        self.dropout = (
+            dropout.Dropout(0.0)
+            if config.dropout is None or spatial
+            else dropout.Dropout(config.dropout.p, config.dropout.kind)
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         # (B, T, 3C) → three of (B, heads, T, C / heads)
         q, k, v = self.qkv(x).unflatten(-1, (3, self.heads, -1)).movedim(-3, 0).transpose(-2, -3)
-        dropout = self.dropout if self.training else 0.0
-        y = F.scaled_dot_product_attention(q, k, v, dropout_p=dropout, is_causal=True)
+        drop = self.dropout
+        p = drop.p if drop.training else 0.0
+        if drop.kind == "scaled" or (p and draws.are_supplied()):
+            above = torch.ones(q.shape[-2], q.shape[-2], dtype=torch.bool, device=q.device).triu(1)
+            z = (q @ k.mT / sqrt(q.shape[-1])).masked_fill(above, -torch.inf)
+            y = drop(z.softmax(-1)) @ v
+        else:  # torch draws by itself here, in one kernel that does not keep the T × T weights
+            y = F.scaled_dot_product_attention(q, k, v, dropout_p=p, is_causal=True)
         return self.out(y.transpose(-2, -3).flatten(-2))
 
 
 class Block(nn.Module):
-    """x ← x + attention(norm₁(x)); x ← x + W₂ gelu(W₁ norm₂(x)); the inner width is four times the outer."""
+    """x ← x + attention(norm₁(x)); x ← x + W₂ gelu(W₁ norm₂(x)); the inner width is four times the outer.
 
-    def __init__(self, width: int, heads: int, dropout: float) -> None:
+    Dropout ends each branch; stochastic depth leaves out each by itself, with the block's p.
+    """
+
+    branch_ends: tuple[str, ...] = ("attention.out", "down")  # with weights of zero the block is y = x
+
+    def __init__(self, config: TransformerModel, depth: StochasticDepth) -> None:
         super().__init__()
-        self.norm1, self.norm2 = nn.LayerNorm(width), nn.LayerNorm(width)
-        self.attention = Attention(width, heads, dropout)
+        width = config.width
+        self.norm1, self.norm2 = (norms.after(config.norm, width, "text") for _ in range(2))
+        self.attention = Attention(config)
         self.up, self.down = nn.Linear(width, 4 * width), nn.Linear(4 * width, width)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout, self.depth = dropout.build(config.dropout, channel_dim=-1), depth
+
+    def attend(self, x: Tensor) -> Tensor:
+        """The first branch."""
+        return self.dropout(self.attention(self.norm1(x)))
+
+    def think(self, x: Tensor) -> Tensor:
+        """The second branch, of each position by itself."""
+        return self.dropout(self.down(F.gelu(self.up(self.norm2(x)))))
 
     def forward(self, x: Tensor) -> Tensor:
-        x = x + self.dropout(self.attention(self.norm1(x)))
-        return x + self.dropout(self.down(F.gelu(self.up(self.norm2(x)))))
+        x = self.depth(x, self.attend, x)
+        return self.depth(x, self.think, x)
 
 
 class Transformer(nn.Module):
@@ -53,11 +86,10 @@ class Transformer(nn.Module):
         self.context = context
         self.embedding = nn.Embedding(tokens, config.width)
         self.position = nn.Embedding(context, config.width)
-        self.dropout = nn.Dropout(config.dropout)
-        self.blocks = nn.Sequential(
-            *(Block(config.width, config.heads, config.dropout) for _ in range(config.layers))
-        )
-        self.norm = nn.LayerNorm(config.width)
+        self.dropout = dropout.build(config.dropout, channel_dim=-1)
+        depths = stochastic_depth.build(config.stochastic_depth, config.layers)
+        self.blocks = nn.Sequential(*(Block(config, depth) for depth in depths))
+        self.norm = norms.after(config.norm, config.width, "text")
         self.linear = nn.Linear(config.width, tokens)
         for name, weight in self.named_parameters():
             if name.endswith("bias"):
@@ -66,6 +98,7 @@ class Transformer(nn.Module):
                 # Each block adds twice to x: the sum's variance must not grow with depth (GPT-2).
                 into_sum = name.endswith(("attention.out.weight", "down.weight"))
                 nn.init.normal_(weight, std=0.02 / (sqrt(2 * config.layers) if into_sum else 1))
+        norms.normalize_weights(config.norm, [m for m in self.blocks.modules() if isinstance(m, nn.Linear)])
 
     def forward(self, x: Tensor) -> Tensor:
         length = x.shape[-1]

@@ -1,0 +1,1 @@
+"""Normalization, one method a file; `registry` has them by name."""

@@ -1,0 +1,65 @@
+"""Spectral normalization (Miyato, Kataoka, Koyama & Yoshida 2018)."""
+
+from __future__ import annotations
+
+from typing import TypeVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn.utils import parametrize
+
+Layer = TypeVar("Layer", bound=nn.Module)
+FIRST = 15  # power iterations at the start, as torch's
+
+
+class SpectralNorm(nn.Module):
+    """w = W / σ, σ = uᵀ W v about the largest singular value of W as a matrix (units × inputs).
+
+    Each training forward makes one power iteration, u ← W v / ‖W v‖ and v ← Wᵀu / ‖Wᵀu‖, without
+    gradients; σ has one, in W. u and v are the buffers `_u`, `_v`, as in torch's
+    `parametrizations.spectral_norm`, with the same numbers, but a forward *rebinds* them as `BatchNorm` does
+    its statistics, and works under vmap. Computed in W's own precision under autocast too.
+
+    Traps: ‖W x‖ ≤ ‖x‖ only as far as the iteration has converged; the bound of a convolution as an
+    operator is another one (larger, up to the window's size). W = 0 has no direction. Source: Miyato et
+    al. 2018, algorithm 1.
+    """
+
+    _u: Tensor
+    _v: Tensor
+
+    def __init__(self, weight: Tensor, eps: float = 1e-12) -> None:
+        super().__init__()
+        self.eps = eps
+        units, inputs = weight.flatten(1).shape
+        for name, size in (("_u", units), ("_v", inputs)):
+            start = weight.new_empty(size).normal_(0, 1)
+            self.register_buffer(name, F.normalize(start.detach(), dim=0, eps=eps))
+        for _ in range(FIRST):
+            self._iterate(weight.detach().flatten(1))
+
+    def forward(self, weight: Tensor) -> Tensor:
+        with torch.autocast(weight.device.type, enabled=False):
+            matrix = weight.flatten(1)
+            if self.training:
+                self._iterate(matrix.detach())
+            return weight / torch.dot(self._u, torch.mv(matrix, self._v))
+
+    def right_inverse(self, weight: Tensor) -> Tensor:
+        """Assigning to `layer.weight` sets W, whatever its σ."""
+        return weight
+
+    def _iterate(self, matrix: Tensor) -> None:
+        self._u = F.normalize(torch.mv(matrix, self._v), dim=0, eps=self.eps)
+        self._v = F.normalize(torch.mv(matrix.T, self._u), dim=0, eps=self.eps)
+
+
+def spectral_norm(layer: Layer, name: str = "weight") -> Layer:
+    """Puts `SpectralNorm` on the layer's weight; returns the layer, whose weight is now of norm about 1.
+
+    >>> sorted(name for name, _ in spectral_norm(nn.Linear(3, 2)).named_buffers())
+    ['parametrizations.weight.0._u', 'parametrizations.weight.0._v']
+    """
+    parametrize.register_parametrization(layer, name, SpectralNorm(getattr(layer, name)))
+    return layer

@@ -1,4 +1,4 @@
-"""Layers, models and losses; `init` holds the schemes of initialization."""
+"""Layers, models and losses; `init` holds the schemes that fill one tensor, `initialize` fills a model."""
 
 from __future__ import annotations
 
@@ -7,11 +7,26 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from stepwell.nn import initialization as init
+    from stepwell.nn.gradient_flow import GradientFlow
+    from stepwell.nn.initialization.layers import initialize
+    from stepwell.nn.initialization.residual import zero_init_residual
+    from stepwell.nn.signals import signals
 
-__all__ = ["init"]
+__all__ = ["GradientFlow", "init", "initialize", "signals", "zero_init_residual"]
+
+_NAMES = {  # fetched when asked for, since configs are read without torch
+    "GradientFlow": "stepwell.nn.gradient_flow",
+    "initialize": "stepwell.nn.initialization.layers",
+    "signals": "stepwell.nn.signals",
+    "zero_init_residual": "stepwell.nn.initialization.residual",
+}
 
 
 def __getattr__(name: str) -> Any:
-    if name == "init":  # fetched when asked for, since configs are read without torch
+    if name == "init":
         return import_module("stepwell.nn.initialization")
+    if name in _NAMES:
+        found = getattr(import_module(_NAMES[name]), name)
+        globals()[name] = found  # a module of the same name would otherwise stand in its place
+        return found
     raise AttributeError(f"module 'stepwell.nn' has no attribute '{name}'")

@@ -19,6 +19,8 @@ class Block(nn.Module):
     second pixel is taken and the new channels are zero.
     """
 
+    branch_ends = ("norm2",)  # for zero_init_residual
+
     def __init__(self, channels_in: int, channels: int, stride: int) -> None:
         super().__init__()
         self.conv1 = nn.Conv2d(channels_in, channels, 3, stride, 1, bias=False)

@@ -33,6 +33,8 @@ class Attention(nn.Module):
 class Block(nn.Module):
     """x ← x + attention(norm₁(x)); x ← x + W₂ gelu(W₁ norm₂(x)); the inner width is four times the outer."""
 
+    branch_ends = ("attention.out", "down")  # for zero_init_residual
+
     def __init__(self, width: int, heads: int, dropout: float) -> None:
         super().__init__()
         self.norm1, self.norm2 = nn.LayerNorm(width), nn.LayerNorm(width)

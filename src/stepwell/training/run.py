@@ -25,6 +25,7 @@ from stepwell.optim.optimizer import RuleOptimizer
 from stepwell.optim.schedule_free import ScheduleFree
 from stepwell.recipe import Recipe, choose_device, updates_per_epoch
 from stepwell.schedules import configs as schedules
+from stepwell.training import first_weights
 from stepwell.training.closure_optimizer import ClosureOptimizer, flattened, restored
 from stepwell.training.user_model import try_out
 
@@ -44,6 +45,7 @@ class Run:
         self.network = Network.of(body, data).to(self.device)
         if isinstance(recipe.model, UserModel):
             try_out(self.network, data, recipe.model.name, self.device)
+        self.notes = first_weights.start(self.network, recipe, data)  # for the user
         self.parameters = {n: p for n, p in self.network.named_parameters() if p.requires_grad}
         if not self.parameters:
             raise UserError(f"model.name={recipe.model.name} has no weights to train")

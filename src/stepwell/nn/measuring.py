@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 
@@ -34,7 +35,8 @@ def measuring(model: nn.Module) -> Iterator[None]:
                 after.callback(setattr, module, "dropout", module.dropout)
                 module.dropout = 0.0
             module.training = recurrent or getattr(module, "running_mean", None) is not None
-        after.enter_context(torch.compiler.set_stance("force_eager"))
+        if "torch._dynamo" in sys.modules:  # else nothing has been compiled, and to load it takes a second
+            after.enter_context(torch.compiler.set_stance("force_eager"))
         yield
 
 

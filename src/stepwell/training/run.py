@@ -20,6 +20,7 @@ from stepwell.errors import UserError
 from stepwell.nn import losses, registry
 from stepwell.nn.configs import UserModel
 from stepwell.nn.network import Network
+from stepwell.nn.units import Units
 from stepwell.optim import configs as optimizers
 from stepwell.optim.optimizer import RuleOptimizer
 from stepwell.optim.schedule_free import ScheduleFree
@@ -77,6 +78,7 @@ class Run:
         self.started = time.monotonic()
         self.progress = 0.0  # share of a budget in seconds that is spent, as of the last check
         self.pending: list[tuple[Tensor, Tensor]] = []  # loss and gradient norm of each update since then
+        self.units = Units()  # dead and saturated ones, see `gradient_flow`
         self.best: dict[str, Any] = {}  # update and validation loss of the best weights
         self.best_weights: dict[str, Tensor] = {}
         torch.manual_seed(counter.key(recipe.seed, 1))

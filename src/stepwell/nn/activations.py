@@ -10,6 +10,7 @@ from typing import Any, Literal, NamedTuple
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch._C._functorch import is_functorch_wrapped_tensor  # pyright: ignore[reportMissingImports]
 from torch.overrides import TorchFunctionMode
 
 Limit = Literal["dead", "saturated"] | None  # how units of a function stop to learn, if they can
@@ -125,7 +126,7 @@ class Activations(TorchFunctionMode):
         name, limit = FUNCTIONS[func]
         if not isinstance(output, Tensor) or not output.numel() or not output.dim():
             return
-        if torch._C._functorch.is_functorch_wrapped_tensor(output):
+        if is_functorch_wrapped_tensor(output):
             return
         path, is_activation = self._inside[-1] if self._inside else ("", False)
         place = path

@@ -28,7 +28,7 @@ class GradientFlow:
     `rows` has a dict for each step that was looked at: {"update", "layers", "units"}, where layers says of
     each weight the L2 norms of "grad", "update" and "weight", and units of each activation function the
     share "dead" or "saturated" (see `Units`), as metrics.jsonl of a run does. The numbers of the training
-    stay as they are, bit for bit. The gradients are read where the `with` ends: do not set them to zero inside.
+    stay as they are, bit for bit. Gradients are read where the `with` ends: set them to zero before it.
     """
 
     def __init__(self, model: nn.Module, every: int = 50) -> None:
@@ -60,14 +60,16 @@ class GradientFlow:
         self._before = {}
 
     def __str__(self) -> str:
-        """The newest row: by weight the gradient's norm and the ratio of update to weight, and the units' shares."""
+        """The newest row: by weight the gradient's norm and update / weight, by layer the units' shares."""
         if not self.rows:
             return f"Nothing has been looked at in {self.step} steps."
         row = self.rows[-1]
         width = max(len(name) for name in [*row["layers"], *row["units"]])
         lines = [f"step {row['update']}", f"{'weight':<{width}}  ‖gradient‖  ‖update‖ / ‖weight‖"]
         for name, n in row["layers"].items():
-            grad, update, weight = (n[key] if n[key] is not None else math.nan for key in ("grad", "update", "weight"))
+            grad, update, weight = (
+                n[key] if n[key] is not None else math.nan for key in ("grad", "update", "weight")
+            )
             lines.append(f"{name:<{width}}  {grad:<10.3g}  {update / weight if weight else math.nan:.3g}")
         for name, shares in row["units"].items():
             kind, share = next(iter(shares.items()))

@@ -14,7 +14,7 @@ MOST = 0.5  # share of a layer's units from which it is spoken of
 
 @dataclass(frozen=True)
 class Course:
-    """A size along layers, in order; `factor` is its change a layer: e^slope of a line through the logarithms.
+    """A size along layers, in order. `factor`: change a layer, e^slope of a line through the logarithms.
 
     Zeros, as of branches that begin at zero, are left out of the line but keep their places.
     """
@@ -44,7 +44,10 @@ class Course:
 
     def as_json(self) -> dict[str, Any]:
         factor = self.factor
-        return {"factor": factor if factor is not None and math.isfinite(factor) else None, "course": self.course}
+        return {
+            "factor": factor if factor is not None and math.isfinite(factor) else None,
+            "course": self.course,
+        }
 
 
 class Units(Protocol):
@@ -76,7 +79,7 @@ def _sizes(forward: Course, backward: Course, layers: Sequence[Units]) -> str:
         return "No gradient reaches the first layer: what lies between passes none on."
     if forward.course == "keeps" and (not back or backward.course == "keeps"):
         steady = all(c.factor is None or STEADY[0] <= c.factor <= STEADY[1] for c in (forward, backward))
-        what = "Signals keep their size" if steady else "Over so few layers nothing is lost"
+        what = "Signals keep their size" if steady else "Over this depth nothing is lost"
         said = f"{what}: {_numbers(forward, 'the standard deviation of outputs', 'first', 'last')}"
         return f"{said}{'; ' + _way_back(backward) if back else ''}."
     parts = []
@@ -94,7 +97,8 @@ def _sizes(forward: Course, backward: Course, layers: Sequence[Units]) -> str:
 def _numbers(course: Course, what: str, begin: str, end: str) -> str:
     first, last = course.ends
     change = "" if course.factor is None else f" by a factor of {course.factor:.3g} a layer"
-    return f"{what} changes{change} ({first:.3g} in the {begin} of {len(course.sizes)} layers, {last:.3g} in the {end})"
+    of = f"{first:.3g} in the {begin} of {len(course.sizes)} layers, {last:.3g} in the {end}"
+    return f"{what} changes{change} ({of})"
 
 
 def _way_back(backward: Course) -> str:
@@ -104,12 +108,16 @@ def _way_back(backward: Course) -> str:
 def _remedy(forward: Course, backward: Course) -> str:
     smaller = forward.course == "shrinks" or (forward.course == "keeps" and backward.course == "shrinks")
     word = "larger" if smaller else "smaller"
-    return f"Start with {word} weights (he before ReLU, xavier before tanh, or lsuv), or normalize between layers."
+    schemes = "he before ReLU, xavier before tanh, or lsuv"
+    return f"Start with {word} weights ({schemes}), or normalize between layers."
 
 
 def _units(layers: Sequence[Units]) -> str:
     said = []
-    for attribute, words in (("dead", "units are zero for every sample"), ("saturated", "outputs are in the flat region")):
+    for attribute, words in (
+        ("dead", "units are zero for every sample"),
+        ("saturated", "outputs are in the flat region"),
+    ):
         found = [layer for layer in layers if (getattr(layer, attribute) or 0) > MOST]
         if found:
             names = ", ".join(layer.name for layer in found[:3]) + ", …" * (len(found) > 3)

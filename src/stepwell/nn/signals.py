@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from stepwell.nn.activations import Activation, Activations
-from stepwell.nn.initialization.layers import EMBEDDINGS, MATRICES, RECURRENT
+from stepwell.nn.initialization.layers import MATRICES, RECURRENT
 from stepwell.nn.measuring import measuring
 from stepwell.nn.signal_verdict import Course, verdict
 
@@ -65,7 +65,9 @@ class Signals:
     @property
     def backward(self) -> Course:
         """The gradient's length at their outputs, from the model's output back."""
-        return Course([g for layer in reversed(self.layers) if layer.product and (g := layer.gradient_norm) is not None])
+        return Course(
+            [g for layer in reversed(self.layers) if layer.product and (g := layer.gradient_norm) is not None]
+        )
 
     def as_json(self) -> dict[str, Any]:
         """Numbers only; None for what is not finite."""
@@ -87,7 +89,12 @@ class Signals:
         widths = [max(len(row[k]) for row in rows) for k in range(len(head))]
         widths[1], widths[2] = min(widths[1], 18), min(widths[2], 17)
         widths[0] = min(widths[0], WIDTH - sum(widths[1:]) - 2 * (len(widths) - 1))
-        return ["  ".join(_fitted(cell, w, k) for k, (cell, w) in enumerate(zip(row, widths, strict=True))).rstrip() for row in rows]
+        return [
+            "  ".join(
+                _fitted(cell, w, k) for k, (cell, w) in enumerate(zip(row, widths, strict=True))
+            ).rstrip()
+            for row in rows
+        ]
 
 
 def signals(model: nn.Module, x: Any, loss: Callable[[Any], Tensor] | None = None) -> Signals:
@@ -149,7 +156,10 @@ class _Recorder:
         distinct = list({id(w): w for w in weights}.values())
         with self._hooks:
             gradients = torch.autograd.grad(loss, distinct, allow_unused=True) if distinct else ()
-        norms = {id(w): 0.0 if g is None else float(g.double().norm()) for w, g in zip(distinct, gradients, strict=True)}
+        norms = {
+            id(w): 0.0 if g is None else float(g.double().norm())
+            for w, g in zip(distinct, gradients, strict=True)
+        }
         for layer, own in zip(self.layers, self._weights, strict=True):
             found = [norms[id(w)] for w in own if id(w) in norms]
             layer.weight_gradient = math.hypot(*found) if found else None
@@ -242,11 +252,17 @@ def _short(value: float) -> str:
     """Three digits, and never wider than a column: 1.23e-05, 0.0123, 123."""
     if value == 0 or not math.isfinite(value):
         return "0" if value == 0 else str(value)
-    return f"{value:.2e}" if not 1e-3 <= abs(value) < 1e5 else f"{value:.3g}" if abs(value) < 1e3 else f"{value:.0f}"
+    return (
+        f"{value:.2e}"
+        if not 1e-3 <= abs(value) < 1e5
+        else f"{value:.3g}"
+        if abs(value) < 1e3
+        else f"{value:.0f}"
+    )
 
 
 def _fitted(text: str, width: int, column: int) -> str:
     if len(text) > width:
         left = (width - 1) // 3
-        text = f"{text[:left]}…{text[len(text) - (width - 1 - left):]}"
+        text = f"{text[:left]}…{text[len(text) - (width - 1 - left) :]}"
     return f"{text:<{width}}" if column < 3 else f"{text:>{width}}"

@@ -59,7 +59,7 @@ class Units:
             self.discard()
 
     def commit(self) -> dict[str, dict[str, float | None]]:
-        """Keeps what was seen; returns the shares by layer in order of execution, None where not yet known."""
+        """Keeps what was seen; returns the shares by layer in order of execution, None where not known."""
         self.counts.update(self._new)
         shares = [(counts[:-1] >= ENOUGH).double().mean() for counts in self._new.values()]
         looked = [counts[-1].double() for counts in self._new.values()]

@@ -26,8 +26,8 @@ def start(network: Network, recipe: Recipe, data: DataSet) -> list[str]:
         left = initialize(network, model.init, batch=batch, generator=generator)
         if len(left) == sum(1 for _ in network.parameters()):
             raise UserError(
-                f"model.init={model.init} has no effect: model {model.name} has no layer of a kind that it knows and "
-                "that is not frozen; remove it"
+                f"model.init={model.init} has no effect: model {model.name} has no layer of a kind that it "
+                "knows and that is not frozen; remove it"
             )
     if getattr(model, "zero_init_residual", False):
         zero_init_residual(network)

@@ -69,7 +69,9 @@ def initialize(
     name, chosen = scheme_named(scheme)
     if (name == "lsuv") != (batch is not None):
         have = "needs a batch of inputs to measure on" if batch is None else "has no use for a batch"
-        raise UserError(f"the scheme {name} {have}: initialize(model, {name!r}{', batch=x' * (batch is None)})")
+        raise UserError(
+            f"the scheme {name} {have}: initialize(model, {name!r}{', batch=x' * (batch is None)})"
+        )
     layers = [(path, module) for path, module in model.named_modules() if isinstance(module, KINDS_OF_LAYERS)]
     for path, module in layers:
         _require_settable(path, module)
@@ -145,7 +147,11 @@ def _recurrent(module: Any, draw: Draw) -> Values:
     gates = module.weight_hh.shape[0] if isinstance(module, nn.RNNCellBase) else module.weight_hh_l0.shape[0]
     gates //= module.hidden_size
     # Gates end in sigmoid and tanh.
-    gain = draw.gain if getattr(module, "nonlinearity", getattr(module, "mode", "")).lower().endswith("relu") else 1.0
+    gain = (
+        draw.gain
+        if getattr(module, "nonlinearity", getattr(module, "mode", "")).lower().endswith("relu")
+        else 1.0
+    )
     for name, weight in module.named_parameters(recurse=False):
         if name.startswith("weight_ih"):
             yield name, draw.stack(weight, gates, gain)
@@ -223,7 +229,7 @@ def _write(path: str, module: nn.Module, name: str, value: Tensor, done: set[int
 
 def _assign(path: str, module: nn.Module, name: str, value: Tensor, done: set[int]) -> None:
     """Sets a parametrized weight, whose parts its parametrization knows how to find."""
-    parametrization = module.parametrizations[name]  # type: ignore[index]
+    parametrization: Any = module.parametrizations[name]  # type: ignore[index]
     parts = list(parametrization.parameters())
     if not all(p.requires_grad and id(p) not in done for p in parts):
         return
@@ -250,15 +256,15 @@ def _require_settable(path: str, module: nn.Module) -> None:
             plain = name.removesuffix(ending)
             if plain != name and hasattr(module, plain):
                 raise UserError(
-                    f"{where}.{plain} is computed from {name}, as weight norm or pruning with hooks do: initialize "
-                    "the model before that is put on it, or use torch.nn.utils.parametrizations"
+                    f"{where}.{plain} is computed from {name}, as weight norm or pruning with hooks do: "
+                    "initialize the model before that is put on it, or use torch.nn.utils.parametrizations"
                 )
     for name, parts in getattr(module, "parametrizations", {}).items():
         missing = next((part for part in parts if not hasattr(part, "right_inverse")), None)
         if missing is not None:
             raise UserError(
-                f"{where}.{name} is parametrized by {type(missing).__name__}, which has no right_inverse to set it "
-                "by: give it one, or initialize the model before it is parametrized"
+                f"{where}.{name} is parametrized by {type(missing).__name__}, which has no right_inverse to "
+                "set it by: give it one, or initialize the model before it is parametrized"
             )
 
 

@@ -30,7 +30,7 @@ def zero_init_residual(model: nn.Module) -> list[str]:
     ]
     if not ends:
         raise UserError(
-            f"{type(model).__name__} has no residual branch to begin at zero: none of its modules' classes has "
+            f"{type(model).__name__} has no residual branch to begin at zero: no class of its modules has "
             "the attribute branch_ends, a tuple of names of the layers that end its branches"
         )
     for name, layer in ends:
@@ -60,4 +60,6 @@ def _assign_zero(layer: Any, part: str, name: str) -> None:
     if not bool((getattr(layer, part) == 0).all()):
         kind = type(layer.parametrizations[part][0]).__name__
         setattr(layer, part, kept)
-        raise UserError(f"{name} cannot begin at zero with {kind}, which needs a direction: choose one of the two")
+        raise UserError(
+            f"{name} cannot begin at zero with {kind}, which needs a direction: choose one of the two"
+        )

@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from stepwell.nn.init_key import Init, ZeroInitResidual
 from stepwell.setting import OFF, Setting
 
 Width = Annotated[int, Field(ge=1, le=65536)]
@@ -87,6 +88,7 @@ class LinearModel(BaseModel):
     model_config = ConfigDict(extra="forbid")
     name: Literal["linear"] = "linear"
     norm: NormSetting = Field(default=NormSetting(), description="normalization of the input or the weight")
+    init: Init = "auto"
 
 
 class MLPModel(BaseModel):
@@ -94,6 +96,7 @@ class MLPModel(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
     name: Literal["mlp"] = "mlp"
+    init: Init = "auto"
     hidden: list[Width] = Field(
         default=[128, 128], description="width of each hidden layer; [] is a linear model"
     )
@@ -120,6 +123,7 @@ class CNNModel(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
     name: Literal["cnn"] = "cnn"
+    init: Init = "auto"
     channels: list[Width] = Field(
         default=[32, 64, 128, 256],
         min_length=1,
@@ -141,6 +145,8 @@ class ResNetModel(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
     name: Literal["resnet"] = "resnet"
+    init: Init = "auto"
+    zero_init_residual: ZeroInitResidual = False
     depth: int = Field(
         default=20, ge=8, le=1202, description="layers with weights, 6n + 2: 20, 32, 44, 56, 110"
     )
@@ -162,6 +168,7 @@ class RNNModel(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
     name: Literal["rnn"] = "rnn"
+    init: Init = "auto"
     cell: Literal["lstm", "gru"] = Field(default="lstm", description="kind of recurrent cell")
     width: Width = Field(default=128, description="size of the state")
     layers: int = Field(default=1, ge=1, le=64, description="recurrent layers on top of each other")
@@ -182,6 +189,8 @@ class TransformerModel(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
     name: Literal["transformer"] = "transformer"
+    init: Init = "auto"
+    zero_init_residual: ZeroInitResidual = False
     layers: int = Field(default=3, ge=1, le=256, description="blocks of attention and MLP")
     heads: int = Field(default=4, ge=1, le=256, description="attention heads; must divide the width")
     width: Width = Field(default=96, description="size of each position's vector")
@@ -203,6 +212,7 @@ class UserModel(BaseModel):
     name: str = Field(
         pattern=r"^\w+(\.\w+)*:\w+$", description="MODULE:FUNCTION, looked up from the current directory"
     )
+    init: Init = "auto"
     arguments: dict[str, Any] = Field(default_factory=dict, description="keyword arguments for the function")
 
 

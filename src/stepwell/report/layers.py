@@ -49,7 +49,7 @@ def layer_heat_maps(run: RunFolder) -> list[Figure]:
 def _heat_map(
     layers: LayerHistory, values: np.ndarray, end: float, *, id: str, title: str, quantity: str, caption: str
 ) -> Figure | None:
-    updates, means = _binned(layers.updates, values)  # (C,), (C, L)
+    updates, means = binned(layers.updates, values)  # (C,), (C, L)
     if not (means > 0).any():
         return None
     z, low, high = _colours(means)
@@ -122,7 +122,7 @@ def _ticks(low: float, high: float) -> dict[str, list[Any]]:
     return {"tickvals": between, "ticktext": [significant(10**k, 2) for k in between]}
 
 
-def _binned(updates: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def binned(updates: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Averages (T,), (T, L) over time to at most MAX_COLUMNS columns; NaN where a column has no value."""
     if len(updates) <= MAX_COLUMNS:
         return updates, values.astype(np.float64)

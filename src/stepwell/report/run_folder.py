@@ -31,6 +31,18 @@ class LayerHistory:
 
 
 @dataclass
+class UnitHistory:
+    """Shares of dead units, or of saturated outputs, by layer over time.
+
+    updates: (T,) · shares: (T, L) in [0, 1], NaN where nothing was known.
+    """
+
+    names: list[str]
+    updates: np.ndarray
+    shares: np.ndarray
+
+
+@dataclass
 class RunFolder:
     """A run as the report needs it.
 
@@ -47,6 +59,7 @@ class RunFolder:
     events: list[Row] = field(default_factory=list)
     timing: list[Row] = field(default_factory=list)
     layers: LayerHistory | None = None
+    units: dict[str, UnitHistory] = field(default_factory=dict)  # "dead" and "saturated"
     missing: list[str] = field(default_factory=list)
 
     @property
@@ -136,12 +149,15 @@ def _read_metrics(run: RunFolder) -> None:
     names: dict[str, int] = {}
     updates: list[float] = []
     norms: list[np.ndarray] = []  # each (2, L so far): gradient norm, update-to-weight ratio
+    units: list[Row] = []
     for row in _json_lines(run.path / "metrics.jsonl", run.missing):
-        layers = row.pop("layers", None)
+        layers, shares = row.pop("layers", None), row.pop("units", None)
         if "event" in row:
             run.events.append(row)
             continue
         run.rows.setdefault(str(row.get("split", "train")), []).append(row)
+        if isinstance(shares, dict) and number(row.get("update")) is not None:
+            units.append({"update": row["update"], "units": shares})
         if isinstance(layers, dict) and layers and number(row.get("update")) is not None:
             for name in layers:
                 names.setdefault(name, len(names))
@@ -155,8 +171,23 @@ def _read_metrics(run: RunFolder) -> None:
         for at, values in enumerate(norms):
             padded[:, at, : values.shape[1]] = values
         run.layers = LayerHistory(list(names), np.array(updates, dtype=np.float64), padded[0], padded[1])
+    for kind in ("dead", "saturated"):
+        if history := _unit_history(units, kind):
+            run.units[kind] = history
     if not run.rows:
         run.missing.append("metrics.jsonl holds no measurements yet: there are no curves to draw.")
+
+
+def _unit_history(rows: list[Row], kind: str) -> UnitHistory | None:
+    """The shares of one kind, of the layers that have it, in their order of execution."""
+    shares = [
+        {n: s[kind] for n, s in row["units"].items() if isinstance(s, dict) and kind in s} for row in rows
+    ]
+    names = list(dict.fromkeys(name for row in shares for name in row))
+    if not names:
+        return None
+    values = [[math.nan if (v := number(row.get(name))) is None else v for name in names] for row in shares]
+    return UnitHistory(names, np.array([row["update"] for row in rows], dtype=np.float64), np.array(values))
 
 
 def _gradient_and_ratio(norm: dict[str, Any]) -> tuple[float, float]:

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from stepwell.report import curves, layers, predictions
+from stepwell.report import curves, layers, predictions, units
 from stepwell.report.figure import Figure
 from stepwell.report.headline import Fact, headline, run_facts, test_facts
 from stepwell.report.run_folder import RunFolder, number
@@ -167,8 +167,10 @@ def _hyperparameters(run: RunFolder) -> Section:
 
 def _gradients(run: RunFolder) -> Section:
     norm = curves.gradient_norm(run)
-    figures = ([norm] if norm else []) + layers.layer_heat_maps(run)
-    return Section("gradients", "Gradients", "Gradients and updates", grid(figures), figures)
+    figures = ([norm] if norm else []) + layers.layer_heat_maps(run) + units.unit_maps(run)
+    said = "".join(f'<p class="caption">{text(sentence)}</p>' for sentence in units.unit_sentences(run))
+    body = grid(figures) + (f'<div class="panel">{said}</div>\n' if said else "")
+    return Section("gradients", "Gradients", "Gradients and updates", body, figures)
 
 
 def _predictions(run: RunFolder) -> Section:

@@ -41,6 +41,7 @@ def save(folder: Path, run: Run, good: Snapshot, extra: dict[str, Any], keep: in
     """
     tensors = dict(run.live)
     tensors |= {f"random.{name}": value for name, value in random_state(run.device).items()}
+    tensors |= {f"units.{name}": value for name, value in run.units.counts.items()}
     own, closure = run.closure_state()
     tensors |= own
     if good.update != run.update:
@@ -191,6 +192,7 @@ def _restore(
     for engine, steps in zip(run.optimizer.engines(), state["steps"], strict=True):
         engine.steps[:] = steps
     run.load_closure_state(tensors, state["closure"])
+    run.units.counts = {name: value.to(run.device) for name, value in _below("units.", tensors).items()}
     restore_random_state(_below("random.", tensors), run.device)
     run.update, run.rate_factor, run.roll_backs = state["update"], state["rate_factor"], state["roll_backs"]
     run.rolled_back_to = state["rolled_back_to"]

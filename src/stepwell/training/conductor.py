@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Sequence
+from contextlib import AbstractContextManager
 
 import torch
 from torch import Tensor
 
 from stepwell.data.dataset import DataSet
 from stepwell.errors import Diverged
+from stepwell.nn.gradient_flow import finite, tensor_norms
 from stepwell.progress import Progress
 from stepwell.training import checkpoint, evaluate, trackers
 from stepwell.training.evaluated_weights import evaluated_weights
+from stepwell.training.gradient_flow import GradientFlow
 from stepwell.training.run import Run
 from stepwell.training.run_folder import Lines, RunFolder
 from stepwell.training.signals import StopRequest
@@ -48,8 +50,7 @@ class Conductor:
         self.evaluated_at = loaded.state["evaluated_at"] if loaded else 0
         self.latest = dict(loaded.state["latest"]) if loaded else {}  # newest metrics, for the bar
         self.progress: Progress | None = None
-        self._before: list[Tensor] = []  # weights before an update whose size is to be measured
-        self._gradients: list[Tensor] = []
+        self.flow = GradientFlow(run)
         self._next_share = run.fraction + SHARE  # of a budget in seconds: then comes an evaluation
         self._restart_clock()
         self._saved_at = time.monotonic()
@@ -57,10 +58,11 @@ class Conductor:
 
     # -- the loop's hooks ---------------------------------------------------------------------------
 
+    def looking(self, run: Run) -> AbstractContextManager[None]:
+        return self.flow.looking()
+
     def on_gradients(self, run: Run) -> None:
-        """Keeps the gradients and the weights before the update, for the norms in its line of metrics."""
-        self._before = [p.detach().clone() for p in run.parameters.values()]
-        self._gradients = [torch.zeros_like(p) if p.grad is None else p.grad for p in run.parameters.values()]
+        self.flow.keep()
 
     def interrupted(self) -> bool:
         training = self.run.recipe.training
@@ -109,7 +111,7 @@ class Conductor:
         finite = losses.isfinite() & norms.isfinite()
         if bool(finite.all()):
             weights = [p.detach() for p in run.parameters.values()] if weights_too else []
-            if not weights or bool(torch.stack(_norms(weights)).isfinite().all()):
+            if not weights or bool(torch.stack(tensor_norms(weights)).isfinite().all()):
                 return True
             self._roll_back(run.update, "weights")
             return False
@@ -135,7 +137,7 @@ class Conductor:
         self.good.restore(run)
         run.rolled_back_to = run.update
         run.pending.clear()
-        self._before, self._gradients = [], []
+        self.flow.forget()
         self._restart_clock()
         run.rate_factor *= RATE_CUT
         rate = run.recipe.optimizer.lr * run.rate_factor
@@ -164,10 +166,9 @@ class Conductor:
             "split": "train",
             "loss": float(losses.double().mean()),
             "grad_norm": float(norms[-1]),
-            "hyperparameters": {k: _finite(v) for k, v in run.optimizer.hyperparameters().items()},
+            "hyperparameters": {k: finite(v) for k, v in run.optimizer.hyperparameters().items()},
         }
-        if self._before:
-            row["layers"] = self._layers()
+        row |= self.flow.row()
         self.latest["loss"] = row["loss"]
         run.pending.clear()
         self._write(row)
@@ -271,26 +272,6 @@ class Conductor:
                 self.tracking.remove(tracker)
                 if self.progress is not None:
                     self.progress.say(f"Note: {type(tracker).__name__} failed and is given up ({error}).")
-
-    def _layers(self) -> dict[str, dict[str, float | None]]:
-        """L2 norms of gradient, update and weight of each parameter at the last update."""
-        after = [p.detach() for p in self.run.parameters.values()]
-        updates = torch._foreach_sub(after, self._before)  # pyright: ignore[reportPrivateImportUsage]
-        norms = torch.stack([torch.stack(_norms(part)) for part in (self._gradients, updates, after)])
-        self._before, self._gradients = [], []
-        return {
-            name: {"grad": _finite(g), "update": _finite(u), "weight": _finite(w)}
-            for name, (g, u, w) in zip(self.run.parameters, norms.T.double().tolist(), strict=True)
-        }
-
-
-def _norms(tensors: Sequence[Tensor]) -> list[Tensor]:
-    return list(torch._foreach_norm(list(tensors)))  # pyright: ignore[reportPrivateImportUsage]
-
-
-def _finite(value: float) -> float | None:
-    """JSON has no infinity; fp16 has one in the gradients of an update that it skips, a rule as a limit."""
-    return value if math.isfinite(value) else None
 
 
 def _columns(pending: list[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:

@@ -7,10 +7,9 @@ from contextlib import ExitStack, contextmanager
 
 import torch
 from torch import Tensor
-from torch.nn.modules.batchnorm import _BatchNorm
-from torch.optim.swa_utils import update_bn
 
 from stepwell.data import counter
+from stepwell.nn.running_statistics import reestimate
 from stepwell.optim.schedule_free import ScheduleFree
 from stepwell.training.run import Run
 
@@ -35,7 +34,8 @@ def evaluated_weights(run: Run) -> Iterator[None]:
         else:
             stack.enter_context(run.optimizer.averaged())
         try:
-            _measure(run)
+            with run.autocast():
+                reestimate(run.network, _batches(run))  # where there is no batch norm, nothing
             yield
         finally:
             with torch.no_grad():
@@ -56,14 +56,8 @@ def _has_others(run: Run) -> bool:
     return isinstance(run.optimizer, ScheduleFree) or run.pace.averaging is not None
 
 
-def _measure(run: Run) -> None:
-    """Batch norm's moving averages, as means over batches of training samples: the same ones each time."""
-    if any(isinstance(module, _BatchNorm) for module in run.network.modules()):
-        with run.autocast():
-            update_bn(_batches(run), run.network)
-
-
 def _batches(run: Run) -> Iterator[Tensor]:
+    """Training samples by chance, the same ones each time."""
     part, size = run.data.train, run.recipe.training.batch_size
     generator = torch.Generator().manual_seed(counter.key(run.recipe.seed, 4))
     order = torch.randperm(len(part), generator=generator)[:SAMPLES]

@@ -2,7 +2,8 @@
 
 ┌─► rate ◄─ schedule
 │   batch ─► forward ─► loss ─► backward     × accumulate
-│     on_gradients    where an update is to be described
+│     looking         around it, where an update is to be described
+│     on_gradients    after it, there too
 │   update of the weights
 │     on_update_end   only where something is due, so that a small step stays small:
 │     ├─ check        losses and gradients finite?  no: roll back, lower the rate
@@ -15,6 +16,7 @@
 from __future__ import annotations
 
 import math
+from contextlib import AbstractContextManager
 from typing import Protocol
 
 import torch
@@ -27,6 +29,10 @@ SKIPPED_IN_A_ROW = 20  # each halves the scale: 2¹⁶ has become 2⁻⁴
 
 class Hooks(Protocol):
     """What the loop calls; `training.train` is the one that checks, writes and shows."""
+
+    def looking(self, run: Run) -> AbstractContextManager[None]:
+        """What forward and backward run inside, where something is due after the update."""
+        ...
 
     def on_gradients(self, run: Run) -> None:
         """Between backward and update, where something is due after the update."""
@@ -45,8 +51,11 @@ def fit(run: Run, hooks: Hooks) -> None:
     run.network.train()
     due = run.next_stop()
     while not run.finished:
-        loss = backward(run)
-        if run.update + 1 >= due:
+        if run.update + 1 < due:
+            loss = backward(run)
+        else:
+            with hooks.looking(run):
+                loss = backward(run)
             hooks.on_gradients(run)
         norm = update(run)
         run.update += 1

@@ -19,9 +19,11 @@ from stepwell.errors import UserError
 from stepwell.nn import losses, registry
 from stepwell.nn.configs import UserModel
 from stepwell.nn.network import Network
+from stepwell.nn.units import Units
 from stepwell.optim import configs as optimizers
 from stepwell.optim.optimizer import RuleOptimizer
 from stepwell.recipe import Recipe, choose_device, updates_per_epoch
+from stepwell.training import first_weights
 from stepwell.training.closure_optimizer import ClosureOptimizer, flattened, restored
 from stepwell.training.pace import Pace
 from stepwell.training.user_model import try_out
@@ -42,6 +44,7 @@ class Run:
         self.network = Network.of(body, data).to(self.device)
         if isinstance(recipe.model, UserModel):
             try_out(self.network, data, recipe.model.name, self.device)
+        self.notes = first_weights.start(self.network, recipe, data)  # for the user
         self.parameters = {n: p for n, p in self.network.named_parameters() if p.requires_grad}
         if not self.parameters:
             raise UserError(f"model.name={recipe.model.name} has no weights to train")
@@ -73,6 +76,7 @@ class Run:
         self.started = time.monotonic()
         self.progress = 0.0  # share of a budget in seconds that is spent, as of the last check
         self.pending: list[tuple[Tensor, Tensor]] = []  # loss and gradient norm of each update since then
+        self.units = Units()  # dead and saturated ones, see `gradient_flow`
         self.best: dict[str, Any] = {}  # update and validation loss of the best weights
         self.best_weights: dict[str, Tensor] = {}
         torch.manual_seed(counter.key(recipe.seed, 1))

@@ -1,4 +1,4 @@
-"""Initialization of weights: schemes that keep the variance of signals, and bad ones to compare with.
+"""Schemes that fill one tensor: ones that keep the variance of signals, and bad ones to compare with.
 
 Each fills a tensor in place and returns it. fan_in is how many inputs a unit has, and fan_out how many
 units an input reaches: of a matrix its columns and rows, of a convolution's filters both times the size

@@ -1,6 +1,7 @@
 """Averages within a run: means written out from the weights that training went through."""
 
 import json
+from contextlib import nullcontext
 
 import pytest
 import torch
@@ -23,6 +24,9 @@ class Watch:
 
     def __init__(self) -> None:
         self.weights: list[list[torch.Tensor]] = []
+
+    def looking(self, run):
+        return nullcontext()
 
     def on_gradients(self, run) -> None:
         pass

@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from stepwell.data.augment.configs import AugmentConfig
 from stepwell.data.sources import SOURCES, source_of
 from stepwell.nn.configs import CONFIGS as MODELS
 from stepwell.nn.configs import UserModel
@@ -27,17 +28,6 @@ class RegularizeConfig(BaseModel):
     )
     l1: float = Field(
         0.0, ge=0, allow_inf_nan=False, description="moves each weight lr · l1 towards 0, where it stays"
-    )
-
-
-class AugmentConfig(BaseModel):
-    """Random changes of the training inputs."""
-
-    model_config = ConfigDict(extra="forbid")
-    flip: float = Field(0.0, ge=0, le=1, description="images: share mirrored left to right")
-    crop: int = Field(0, ge=0, le=512, description="images: pixels of padding before a random crop")
-    noise: float = Field(
-        0.0, ge=0, allow_inf_nan=False, description="sd of normal noise added, in input standard deviations"
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
@@ -12,13 +12,15 @@ import torch
 from torch import Tensor, nn
 
 from stepwell.data import counter
-from stepwell.data.augment import augment
-from stepwell.data.batches import Batches, Transform
+from stepwell.data.augment.partners import Mixed
+from stepwell.data.augment.pipeline import Augment
+from stepwell.data.batches import Batches
 from stepwell.data.dataset import DataSet
 from stepwell.engine.eager import pack
 from stepwell.errors import UserError
 from stepwell.nn import losses, registry
 from stepwell.nn.configs import UserModel
+from stepwell.nn.mixed import mixed_loss
 from stepwell.nn.network import Network
 from stepwell.optim import configs as optimizers
 from stepwell.optim.optimizer import RuleOptimizer
@@ -63,7 +65,12 @@ class Run:
             self.optimizer = ClosureOptimizer(self.optimizer, self._gradients, self.optimizer_loss)
         self.sample_loss = losses.build(recipe.loss, data.task)
         self.loss = losses.mean(self.sample_loss)
-        self._prepare_batches()
+        self.encode: Callable[[Any], Any] = self.network.encode  # targets, as the loss wants them
+        # None where nothing changes the batches: they are handed on as they are.
+        augment = Augment.of(recipe.augment, data, self.device) if recipe.augment.settings() else None
+        if augment is not None and augment.mixes:
+            self.loss, self.encode = losses.mean(mixed_loss(self.sample_loss)), self._encode_mixed
+        self._prepare_batches(augment)
         self._prepare_precision()
         self.update = 0  # updates made
         self.rate_factor = 1.0  # lowered by each roll-back
@@ -90,7 +97,10 @@ class Run:
         weights = sum(p.numel() for p in self.parameters.values())
         return dense and weights * self.recipe.training.batch_size <= 10_000_000
 
-    def _prepare_batches(self) -> None:
+    def _encode_mixed(self, y: Mixed) -> Mixed:
+        return y.map(self.network.encode)
+
+    def _prepare_batches(self, augment: Augment | None) -> None:
         training, data = self.recipe.training, self.data
         self.updates_per_epoch = updates_per_epoch(len(data.train), training.batch_size, training.accumulate)
         if training.epochs is not None:
@@ -102,16 +112,6 @@ class Run:
         self.schedule = schedules.build(scheduled, self.recipe.optimizer.lr, places)
         self.momentum = scheduled.momentum(optimizers.momentum_of(self.recipe.optimizer), places)
         self.plateau = scheduled.watching()  # a factor of the rate
-        wanted = self.recipe.augment
-        transform: Transform | None = None
-        if wanted.flip or wanted.crop or wanted.noise:
-            sd = None if data.input_scale is None else (1 / data.input_scale).to(self.device)
-
-            def changed(x: Tensor, sample: Tensor, key: int) -> Tensor:
-                return augment(x, sample, key, flip=wanted.flip, crop=wanted.crop, noise=wanted.noise, sd=sd)
-
-            transform = changed
-
         self.batches = Batches(
             data.train,
             training.batch_size,
@@ -119,7 +119,7 @@ class Run:
             self.updates_per_epoch,
             counter.key(self.recipe.seed, 2),
             self.device,
-            transform,
+            None if augment is None else augment.apply,
         )
 
     def _prepare_precision(self) -> None:
@@ -134,7 +134,7 @@ class Run:
         samples = sum(len(y) for _, y in batches) if len(batches) > 1 else 0
         for x, y in batches:
             with self.autocast():
-                loss = self.loss(self.network(x), self.network.encode(y))
+                loss = self.loss(self.network(x), self.encode(y))
             # The share, also where the last batch is small.
             yield loss * (len(y) / samples) if len(batches) > 1 else loss
 

@@ -32,8 +32,8 @@ def compose(first: Tensor, then: Tensor) -> Tensor:
 def warp(x: Tensor, m: Tensor, *, fill: str = "mirror") -> Tensor:
     """Fetches every pixel of x (B, C, H, W) from where m (B, 2, 3) says, by bilinear interpolation.
 
-    Returns float32 for uint8, else x's type. As PIL's Image.transform(AFFINE, BILINEAR), but for its
-    rounding to whole numbers: a place counts as inside up to half a pixel around the outermost pixels'
+    Returns float32 for uint8, else x's type. As PIL's Image.transform(AFFINE, BILINEAR), but that it
+    cuts values off to whole numbers: a place counts as inside up to half a pixel around the outermost pixels'
     centers. Shrinking skips pixels (no antialiasing), as in torchvision's RandomAffine.
     """
     height, width = x.shape[-2:]
@@ -42,10 +42,12 @@ def warp(x: Tensor, m: Tensor, *, fill: str = "mirror") -> Tensor:
     down = (torch.arange(height, device=x.device) - (height - 1) / 2)[:, None]  # (H, 1)
     column = m[:, 0, 0] * right + m[:, 0, 1] * down + m[:, 0, 2] + (width - 1) / 2  # (B, H, W)
     row = m[:, 1, 0] * right + m[:, 1, 1] * down + m[:, 1, 2] + (height - 1) / 2
-    # torch wants the image's edges, not its outermost pixels' centers, at −1 and 1.
     i, j = (inside(place, size, fill) for place, size in ((row, height), (column, width)))
-    grid = torch.stack([(2 * j + 1) / width - 1, (2 * i + 1) / height - 1], -1)  # (B, H, W, 2)
-    values = computed(x)
+    # torch wants places as parts of the sides, between −1 and 1. Of sides that are powers of two these are
+    # exact, so that pixels which land on pixels are not blended with their neighbors.
+    high, wide = (1 << (side - 1).bit_length() for side in (height, width))
+    values = F.pad(computed(x), (0, wide - width, 0, high - height))
+    grid = torch.stack([(2 * j + 1) / wide - 1, (2 * i + 1) / high - 1], -1)  # (B, H, W, 2)
     out = F.grid_sample(values, grid.to(values.dtype), "bilinear", "border", align_corners=False)
     if fill == "zero":
         there = (row >= -0.5) & (row <= height - 0.5) & (column >= -0.5) & (column <= width - 0.5)

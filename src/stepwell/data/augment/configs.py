@@ -5,9 +5,9 @@ A setting's keys are the keyword arguments of its method's function (see `regist
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from stepwell.setting import OFF, Setting
 
@@ -41,7 +41,7 @@ class ResizedCrop(Setting):
     )
     high: float = Field(1.0, gt=0, le=1, description="largest share of the area")
     aspect: float = Field(
-        0.75, gt=0, le=1, description="least ratio of the window's sides; the largest is 1 / aspect"
+        0.75, gt=0, le=1, description="least ratio of the window's sides; the largest is one over it"
     )
 
     @model_validator(mode="after")
@@ -53,10 +53,8 @@ class ResizedCrop(Setting):
 class Scale(Setting):
     """Enlarging and shrinking about the center."""
 
-    low: float = Field(
-        gt=0, le=100, description="images: least factor of a random enlargement about the center"
-    )
-    high: float | None = Field(None, gt=0, le=100, description="largest factor (default: 1 / low)")
+    low: float = Field(gt=0, le=100, description="images: least factor of a random enlargement")
+    high: float | None = Field(None, gt=0, le=100, description="largest factor (default: 1 / scale)")
 
     @model_validator(mode="after")
     def _ordered(self) -> Scale:
@@ -91,13 +89,17 @@ class Jitter(Setting):
         0.0,
         ge=0,
         le=1,
-        description="images: brightness, contrast and (in color) saturation each times a random factor in "
-        "[1 − strength, 1 + strength]",
+        description="images: brightness, contrast and (in color) saturation each times a random factor, "
+        "off 1 by up to this",
     )
-    brightness: float | None = Field(None, ge=0, le=1, description="that of brightness (default: strength)")
-    contrast: float | None = Field(None, ge=0, le=1, description="that of contrast (default: strength)")
+    brightness: float | None = Field(
+        None, ge=0, le=1, description="the same of brightness alone (default: jitter)"
+    )
+    contrast: float | None = Field(
+        None, ge=0, le=1, description="the same of contrast alone (default: jitter)"
+    )
     saturation: float | None = Field(
-        None, ge=0, le=1, description="that of saturation (default: strength); color images only"
+        None, ge=0, le=1, description="the same of saturation alone (default: jitter); color images only"
     )
     hue: float = Field(
         0.0,
@@ -120,7 +122,7 @@ class Erasing(Setting):
     low: float = Field(0.02, gt=0, le=1, description="least area of the rectangle, as a share of the image's")
     high: float = Field(1 / 3, gt=0, le=1, description="largest area of the rectangle")
     aspect: float = Field(
-        0.3, gt=0, le=1, description="least ratio of the rectangle's sides; the largest is 1 / aspect"
+        0.3, gt=0, le=1, description="least ratio of the rectangle's sides; the largest is one over it"
     )
     value: Literal["mean", "zero", "noise"] = Field(
         "mean",
@@ -137,7 +139,7 @@ class Mixup(Setting):
     """Weighted means of two samples."""
 
     alpha: float = Field(
-        gt=0, le=100, description="two samples are blended in proportion λ : 1 − λ, λ ~ Beta(alpha, alpha)"
+        gt=0, le=100, description="two samples are blended λ : 1 − λ, with λ ~ Beta(α, α), α this number"
     )
     share: float = Field(1.0, gt=0, le=1, description="share of the samples that are blended")
 
@@ -148,7 +150,7 @@ class CutMix(Setting):
     alpha: float = Field(
         gt=0,
         le=100,
-        description="images: a rectangle of area 1 − λ comes from another image, λ ~ Beta(alpha, alpha)",
+        description="images: a rectangle of area 1 − λ comes from another one, λ ~ Beta(α, α), α this number",
     )
     share: float = Field(1.0, gt=0, le=1, description="share of the images that get one")
 
@@ -198,6 +200,13 @@ class AugmentConfig(BaseModel):
     noise: Annotated[Noise | None, OFF] = None
     test_time: Annotated[TestTime | None, OFF] = None
 
+    @field_validator("*", mode="before")
+    @classmethod
+    def _not_true(cls, given: Any) -> Any:
+        if given is True:
+            raise ValueError("true does not say how much: give a number")
+        return given
+
     def settings(self) -> dict[str, Setting]:
         """The settings that are on, by name, without `test_time`, which changes no training input."""
         found = {name: getattr(self, name) for name in type(self).model_fields}
@@ -206,4 +215,4 @@ class AugmentConfig(BaseModel):
 
 def _require_order(low: float, high: float) -> None:
     if low > high:
-        raise ValueError(f"low={low:g} is above high={high:g}: exchange them")
+        raise ValueError(f"low={low:g} is above high={high:g}: give a range from low to high")

@@ -11,12 +11,14 @@ import torch
 from torch import Tensor
 
 from stepwell.data import counter
+from stepwell.data.augment.partners import Mixed
 from stepwell.data.dataset import Part
 
-Batch = tuple[Tensor, Tensor]
+Targets = Tensor | Mixed
+Batch = tuple[Tensor, Targets]
 Chunk = tuple[list[list[Batch]], torch.cuda.Event | None]  # the event says that it has been copied
-# (inputs, their sample numbers, the epoch's key) → inputs
-Transform = Callable[[Tensor, Tensor, int], Tensor]
+# (inputs, targets, sample numbers, the epoch's key, samples of an update) → inputs, targets
+Transform = Callable[[Tensor, Tensor, Tensor, int, int], tuple[Tensor, Targets]]
 
 # Batches are gathered several at a time and split into views: one index operation for all of them.
 CHUNK_BYTES = 4 << 20
@@ -112,7 +114,7 @@ class Batches:
             if x.device != self.device:
                 x, y = _copy(x, self.device), _copy(y, self.device)
             if self.transform is not None:
-                x = self.transform(x, _copy(index, self.device), epoch_key)
+                x, y = self.transform(x, y, _copy(index, self.device), epoch_key, self.size)
             copied = None
             if self._stream is not None:
                 copied = torch.cuda.Event()
@@ -122,7 +124,7 @@ class Batches:
             return [[batch] for batch in updates], copied
         return [self._micro_batches(x, y) for x, y in updates], copied
 
-    def _micro_batches(self, x: Tensor, y: Tensor) -> list[Batch]:
+    def _micro_batches(self, x: Tensor, y: Targets) -> list[Batch]:
         """Splits an update's samples evenly; batch norm has no variance in a lone one.
 
         A batch has one sample only at batch size 1, or where the update has no other. At batch size 2

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from stepwell.nn.gradient_flow import GradientFlow
     from stepwell.nn.initialization.layers import initialize
     from stepwell.nn.initialization.residual import zero_init_residual
+    from stepwell.nn.mixed import mixed_loss
     from stepwell.nn.normalization.batch import BatchNorm
     from stepwell.nn.normalization.group import GroupNorm
     from stepwell.nn.normalization.instance import InstanceNorm
@@ -34,6 +35,7 @@ __all__ = [
     "StochasticDepth",
     "init",
     "initialize",
+    "mixed_loss",
     "monte_carlo",
     "reestimate",
     "signals",
@@ -53,6 +55,7 @@ _PLACES = {
     "RMSNorm": "normalization.rms",
     "StochasticDepth": "stochastic_depth",
     "initialize": "initialization.layers",
+    "mixed_loss": "mixed",
     "monte_carlo": "uncertainty",
     "reestimate": "running_statistics",
     "signals": "signals",

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from stepwell.data.dataset import DataSet, Kind, Task
+from stepwell.nn.views import Views, mean_outputs
 
 
 class Network(nn.Module):
@@ -16,7 +17,9 @@ class Network(nn.Module):
     target_mean, target_std: (outputs,), regression only: the body predicts (y − mean) / std. In float64
         they give predictions in float64, so that a large mean does not swallow the differences.
 
-    All of them are buffers: they are saved, moved and converted with the weights, so a model file
+    views: of each image, whose mean `predict` gives; `forward` looks at the image alone.
+
+    The tensors are buffers: they are saved, moved and converted with the weights, so a model file
     needs nothing else to predict from raw inputs (uint8 images, features in the data's own units).
     """
 
@@ -37,6 +40,7 @@ class Network(nn.Module):
     ) -> None:
         super().__init__()
         self.body, self.kind, self.task = body, kind, task
+        self.views: Views | None = None  # set for the finished network, see `stepwell.nn.views`
         if kind != "text":
             shift = torch.zeros(()) if shift is None else shift
             scale = torch.ones(()) if scale is None else scale
@@ -81,9 +85,15 @@ class Network(nn.Module):
             return outputs
         return torch.addcmul(self.target_mean, outputs.to(self.target_mean.dtype), self.target_std)
 
+    def outputs(self, x: Tensor) -> Tensor:
+        """forward(x); with views what stands for the mean of their predictions (see `views.mean_outputs`)."""
+        if self.views is None:
+            return self(x)
+        return mean_outputs([self(view) for view in self.views.of(x)], self.task)
+
     def predict(self, x: Tensor) -> Tensor:
-        """decode(forward(x)): from raw inputs to probabilities or target values."""
-        return self.decode(self(x))
+        """decode(outputs(x)): from raw inputs to probabilities or target values."""
+        return self.decode(self.outputs(x))
 
 
 class Predictor(nn.Module):

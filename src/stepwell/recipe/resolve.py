@@ -6,6 +6,7 @@ import math
 
 import torch
 
+from stepwell.data.augment import checks
 from stepwell.data.dataset import DataSet
 from stepwell.errors import UserError
 from stepwell.nn import losses
@@ -26,17 +27,6 @@ def resolve(recipe: Recipe, data: DataSet) -> Recipe:
     Open stays only what leaves the numbers alone: checkpoints by the clock, images in memory or not.
     """
     loss = recipe.loss or losses.LossConfig.model_validate({"name": losses.default(data.task)})
-    augment = recipe.augment
-    for key, wanted in (
-        ("flip", ("image",)),
-        ("crop", ("image",)),
-        ("noise", ("image", "features", "sequence")),
-    ):
-        if getattr(augment, key) and data.kind not in wanted:
-            raise UserError(
-                f"augment.{key} has no effect: it is for {', '.join(_KINDS[k] for k in wanted)}, "
-                f"and this data is {_KINDS[data.kind]}; remove it"
-            )
     training = recipe.training
     evaluated = len(data.validation) + len(data.test) > 0
     if training.evaluate_every is not None and not evaluated:
@@ -59,6 +49,8 @@ def resolve(recipe: Recipe, data: DataSet) -> Recipe:
         raise UserError(
             f"schedule.low_momentum={low:g} is not below the optimizer's own momentum, {own:g}: lower it"
         )
+    update = min(training.batch_size * training.accumulate, len(data.train))
+    checks.require_fitting(recipe.augment, data.kind, data.input_shape, update)
     epoch = updates_per_epoch(len(data.train), training.batch_size, training.accumulate)
     decided: dict[str, object] = {"device": str(choose_device(training.device))}
     if training.early_stopping is not None:
@@ -117,6 +109,3 @@ def updates_per_epoch(samples: int, batch_size: int, accumulate: int) -> int:
     size = batch_size * accumulate
     full, rest = divmod(samples, size)
     return max(full + (rest > 1 or (rest == 1 and full == 0)), 1)
-
-
-_KINDS = {"image": "images", "features": "tables", "sequence": "sequences", "text": "text"}

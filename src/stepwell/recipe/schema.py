@@ -7,6 +7,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from stepwell.data.augment.configs import AugmentConfig
 from stepwell.data.sources import SOURCES, source_of
 from stepwell.nn.configs import CONFIGS as MODELS
 from stepwell.nn.configs import UserModel
@@ -34,17 +35,6 @@ class RegularizeConfig(BaseModel):
     )
     label_smoothing: float = Field(
         0.0, ge=0, lt=1, description="classes: share of each training label that is spread over all classes"
-    )
-
-
-class AugmentConfig(BaseModel):
-    """Random changes of the training inputs."""
-
-    model_config = ConfigDict(extra="forbid")
-    flip: float = Field(0.0, ge=0, le=1, description="images: share mirrored left to right")
-    crop: int = Field(0, ge=0, le=512, description="images: pixels of padding before a random crop")
-    noise: float = Field(
-        0.0, ge=0, allow_inf_nan=False, description="sd of normal noise added, in input standard deviations"
     )
 
 

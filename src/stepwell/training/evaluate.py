@@ -49,7 +49,7 @@ def predictions(
         with counted(f"evaluating {count:,} samples", count) as advance:
             for index in slices(count, part.inputs.shape, network.kind):
                 x, y = part.gather(index)
-                z = network(x.to(device))
+                z = network.outputs(x.to(device))
                 losses.append(loss(z, network.encode(y.to(device))).float().cpu())
                 outputs.append(decoded(network, z).cpu())
                 targets.append(y)

@@ -23,6 +23,7 @@ def finish(run: Run, folder: RunFolder, stop: StopRequest) -> dict[str, Any]:
     checkpoint.save_best(folder.checkpoints, run)
     deliver(run)
     delivered = _choose_weights(run)
+    run.network.views = model_file.views(recipe)  # from here on: the curves were of single images
     stop.raise_if_asked(folder.path)
     digest = model_file.save(folder.model_file, run.network.state_dict(), data, recipe)
     tested = data.test if len(data.test) else data.validation

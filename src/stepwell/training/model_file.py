@@ -14,6 +14,7 @@ from stepwell.data.dataset import DataSet, Kind, Task
 from stepwell.errors import UserError
 from stepwell.nn import registry
 from stepwell.nn.network import Network
+from stepwell.nn.views import SHARE, Views
 from stepwell.recipe import Recipe
 from stepwell.training import checkpoint
 
@@ -50,11 +51,17 @@ def save(path: Path, weights: dict[str, Tensor], data: DataSet, recipe: Recipe) 
 
 def _meaning(recipe: Recipe) -> dict[str, dict[str, Any]]:
     """The part of a recipe that says what a model is and on which rows it is tested."""
-    every = recipe.model_dump(include={"data", "model", "loss"})
+    every = recipe.model_dump(include={"data": True, "model": True, "loss": True, "augment": {"test_time"}})
     return {
         section: {key: value for key, value in keys.items() if f"{section}.{key}" not in checkpoint.FREE_KEYS}
         for section, keys in every.items()
     }
+
+
+def views(recipe: Recipe) -> Views | None:
+    """What the finished network looks at (`augment.test_time`); None: each image as it is."""
+    wanted = recipe.augment.test_time
+    return None if wanted is None else Views(wanted.views, wanted.share or SHARE)
 
 
 def load(path: Path, recipe: Recipe, digest: str | None = None) -> Trained:
@@ -91,6 +98,7 @@ def load(path: Path, recipe: Recipe, digest: str | None = None) -> Trained:
         network.load_state_dict(tensors)
     except RuntimeError:
         raise UserError(f"{path} does not fit the recipe beside it: its weights have other shapes") from None
+    network.views = views(recipe)
     network.eval()
     told = {key: about[key] for key in ("fingerprint", "preparation", "classes", "targets", "kind", "task")}
     return Trained(network, input_shape=shape, **told)

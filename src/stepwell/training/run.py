@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -11,13 +11,15 @@ import torch
 from torch import Tensor, nn
 
 from stepwell.data import counter
-from stepwell.data.augment import augment
-from stepwell.data.batches import Batches, Transform
+from stepwell.data.augment.partners import Mixed
+from stepwell.data.augment.pipeline import Augment
+from stepwell.data.batches import Batches
 from stepwell.data.dataset import DataSet
 from stepwell.engine.eager import pack
 from stepwell.errors import UserError
 from stepwell.nn import losses, registry
 from stepwell.nn.configs import UserModel
+from stepwell.nn.mixed import mixed_loss
 from stepwell.nn.network import Network
 from stepwell.nn.units import Units
 from stepwell.optim import configs as optimizers
@@ -63,8 +65,14 @@ class Run:
                 )
             self.optimizer = ClosureOptimizer(self.optimizer, self._gradients, self.optimizer_loss)
         self.sample_loss = losses.build(recipe.loss, data.task)
-        self.loss = losses.mean(losses.build(recipe.loss, data.task, regularize.label_smoothing))
-        self._prepare_batches()
+        learnt = losses.build(recipe.loss, data.task, regularize.label_smoothing)
+        self.loss = losses.mean(learnt)
+        self.encode: Callable[[Any], Any] = self.network.encode  # targets, as the loss wants them
+        # None where nothing changes the batches: they are handed on as they are.
+        augment = Augment.of(recipe.augment, data, self.device) if recipe.augment.settings() else None
+        if augment is not None and augment.mixes:
+            self.loss, self.encode = losses.mean(mixed_loss(learnt)), self._encode_mixed
+        self._prepare_batches(augment)
         self._prepare_precision()
         self.update = 0  # updates made
         self.rate_factor = 1.0  # lowered by each roll-back
@@ -92,7 +100,10 @@ class Run:
         weights = sum(p.numel() for p in self.parameters.values())
         return dense and weights * self.recipe.training.batch_size <= 10_000_000
 
-    def _prepare_batches(self) -> None:
+    def _encode_mixed(self, y: Mixed) -> Mixed:
+        return y.map(self.network.encode)
+
+    def _prepare_batches(self, augment: Augment | None) -> None:
         training, data = self.recipe.training, self.data
         self.updates_per_epoch = updates_per_epoch(len(data.train), training.batch_size, training.accumulate)
         if training.epochs is not None:
@@ -100,16 +111,6 @@ class Run:
         else:
             self.updates = training.updates  # None: a budget in seconds
         self.pace = Pace(self.recipe, self.updates)
-        wanted = self.recipe.augment
-        transform: Transform | None = None
-        if wanted.flip or wanted.crop or wanted.noise:
-            sd = None if data.input_scale is None else (1 / data.input_scale).to(self.device)
-
-            def changed(x: Tensor, sample: Tensor, key: int) -> Tensor:
-                return augment(x, sample, key, flip=wanted.flip, crop=wanted.crop, noise=wanted.noise, sd=sd)
-
-            transform = changed
-
         self.batches = Batches(
             data.train,
             training.batch_size,
@@ -117,7 +118,7 @@ class Run:
             self.updates_per_epoch,
             counter.key(self.recipe.seed, 2),
             self.device,
-            transform,
+            None if augment is None else augment.apply,
         )
 
     def _prepare_precision(self) -> None:
@@ -132,7 +133,7 @@ class Run:
         samples = sum(len(y) for _, y in batches) if len(batches) > 1 else 0
         for x, y in batches:
             with self.autocast():
-                loss = self.loss(self.network(x), self.network.encode(y))
+                loss = self.loss(self.network(x), self.encode(y))
             # The share, also where the last batch is small.
             yield loss * (len(y) / samples) if len(batches) > 1 else loss
 

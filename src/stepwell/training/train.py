@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from stepwell.data import sources
+from stepwell.data.augment import label_changes
 from stepwell.errors import UserError
 from stepwell.nn.configs import UserModel
 from stepwell.progress import Progress, quietly
@@ -93,6 +94,7 @@ def _conduct(
     quiet: bool,
 ) -> dict[str, Any]:
     """Trains to the end of the budget and writes what a finished run has."""
+    run.data.notes += label_changes.notes(run.recipe.augment, run.data)
     warn = isinstance(run.recipe.model, UserModel) or not products_repeat(run.device)
     with (
         quietly(quiet),

@@ -6,17 +6,19 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from stepwell.nn.beginning import Beginning
+
 Width = Annotated[int, Field(ge=1, le=65536)]
 
 
-class LinearModel(BaseModel):
+class LinearModel(Beginning):
     """One linear layer: linear regression or, with cross-entropy, logistic regression."""
 
     model_config = ConfigDict(extra="forbid")
     name: Literal["linear"] = "linear"
 
 
-class MLPModel(BaseModel):
+class MLPModel(Beginning):
     """Linear layers with an activation between them; any input is flattened."""
 
     model_config = ConfigDict(extra="forbid")
@@ -39,7 +41,7 @@ class MLPModel(BaseModel):
         return self
 
 
-class CNNModel(BaseModel):
+class CNNModel(Beginning):
     """Convolution, batch norm, ReLU and max-pooling, once a stage; average over the image; linear."""
 
     model_config = ConfigDict(extra="forbid")
@@ -62,7 +64,7 @@ class CNNModel(BaseModel):
         return self
 
 
-class ResNetModel(BaseModel):
+class ResNetModel(Beginning):
     """Residual network for small images, depth 6n + 2 (He et al. 2016, section 4.2)."""
 
     model_config = ConfigDict(extra="forbid")
@@ -80,7 +82,7 @@ class ResNetModel(BaseModel):
         return self
 
 
-class RNNModel(BaseModel):
+class RNNModel(Beginning):
     """LSTM or GRU over a sequence, the rows of an image, or text."""
 
     model_config = ConfigDict(extra="forbid")
@@ -93,7 +95,7 @@ class RNNModel(BaseModel):
     )
 
 
-class TransformerModel(BaseModel):
+class TransformerModel(Beginning):
     """Causal transformer for text, with normalization before each part (GPT-2)."""
 
     model_config = ConfigDict(extra="forbid")
@@ -112,7 +114,7 @@ class TransformerModel(BaseModel):
         return self
 
 
-class UserModel(BaseModel):
+class UserModel(Beginning):
     """Your own: `FUNCTION(input_shape, outputs, **arguments)` of a Python file returns a torch module."""
 
     model_config = ConfigDict(extra="forbid")

@@ -37,6 +37,7 @@ class Network(nn.Module):
     ) -> None:
         super().__init__()
         self.body, self.kind, self.task = body, kind, task
+        self.frozen: list[nn.Module] = []  # parts of the body that stay in evaluation mode
         if kind != "text":
             shift = torch.zeros(()) if shift is None else shift
             scale = torch.ones(()) if scale is None else scale
@@ -58,6 +59,13 @@ class Network(nn.Module):
         return cls(
             body, data.kind, data.task, data.input_shift, data.input_scale, data.target_mean, data.target_std
         )
+
+    def train(self, mode: bool = True) -> Network:
+        """As torch's, but what is frozen is a fixed function: its statistics stay, and nothing drops out."""
+        super().train(mode)
+        for module in self.frozen:
+            module.eval()
+        return self
 
     def forward(self, x: Tensor) -> Tensor:
         """Returns logits (B, outputs), (B, T, outputs) for text, or standardized targets (B, outputs)."""

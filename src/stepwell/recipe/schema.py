@@ -8,6 +8,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from stepwell.data.sources import SOURCES, source_of
+from stepwell.nn.beginning import SourcesModel
 from stepwell.nn.configs import CONFIGS as MODELS
 from stepwell.nn.configs import UserModel
 from stepwell.nn.losses import LOSSES
@@ -122,6 +123,8 @@ CHOICES: dict[str, Mapping[str, type[BaseModel]]] = {
     "schedule": SCHEDULES,
 }
 
+THE_SOURCES = "the source's"  # stands for the name of a model that model.from decides
+
 DEFAULT_NAMES = {"data": "digits", "optimizer": "adam", "schedule": "cosine"}
 
 
@@ -150,4 +153,6 @@ def choose(section: str, name: str) -> type[BaseModel] | None:
         return SOURCES[source_of(name)][0]
     if section == "model" and ":" in name:
         return UserModel
+    if section == "model" and name == THE_SOURCES:
+        return SourcesModel
     return CHOICES[section].get(name)

@@ -5,7 +5,15 @@ from __future__ import annotations
 import os
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, create_model, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    create_model,
+    model_validator,
+)
 
 HUB = "hf:"  # begins the name of a model in the hub, hf:ORG/NAME
 
@@ -29,16 +37,14 @@ class _Named(BaseModel):
 
 
 # "from" is a word of Python's, so that this field cannot be written in the class.
-_From: Any = create_model(
-    "_From",
-    __base__=_Named,
-    **{
-        "from": (
-            Annotated[str, Field(min_length=1), AfterValidator(_absolute)] | None,
-            Field(None, description="trained model whose body to begin with: a run, a pushed folder, hf:ORG/NAME"),
-        )
-    },
-)
+_Place = Annotated[str, Field(min_length=1), AfterValidator(_absolute)]
+_FROM: dict[str, Any] = {
+    "from": (
+        _Place | None,  # type: ignore[operator]
+        Field(None, description="trained model to begin with: a run, a pushed folder, hf:ORG/NAME"),
+    )
+}
+_From: Any = create_model("_From", __base__=_Named, **_FROM)
 
 
 class Beginning(_From):
@@ -54,7 +60,7 @@ class Beginning(_From):
         None,
         gt=0,
         lt=1,
-        description="the head learns first; the layers below join one by one, the last at this share of the run",
+        description="share of the run in which the layers join, one by one, the head that learns alone",
     )
 
     @model_validator(mode="after")

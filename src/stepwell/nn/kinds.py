@@ -29,7 +29,8 @@ def accept(model: str, wanted: tuple[Kind, ...], kind: Kind | None, input_shape:
     if kind in wanted:
         return kind
     wants = " or ".join(PLURAL[one] for one in wanted)
-    raise UserError(f"model {model} wants {wants}, but the data has {described(kind, input_shape)}: use model={FITTING[kind]}")
+    has = described(kind, input_shape)
+    raise UserError(f"model {model} wants {wants}, but the data has {has}: use model={FITTING[kind]}")
 
 
 def described(kind: Kind, input_shape: tuple[int, ...]) -> str:

@@ -95,11 +95,18 @@ class Network(nn.Module):
 
 
 class Predictor(nn.Module):
-    """A network whose forward is `predict`: the module to export."""
+    """A network whose forward is `predict`: the module to export.
+
+    classes, targets: names in the order of the outputs, where somebody has said them.
+    """
+
+    classes: list[str]
+    targets: list[str]
 
     def __init__(self, network: Network) -> None:
         super().__init__()
         self.network = network
+        self.classes, self.targets = [], []
 
     def forward(self, x: Tensor) -> Tensor:
         return self.network.predict(x)

@@ -39,7 +39,7 @@ def read_recipe(path: str | Path | None = None, changes: Mapping[str, Any] | Non
     `loss.name` and the length of training stay open until the data is known (see `resolve`).
     Raises UserError with one sentence for the first thing that is wrong.
     """
-    tree = _tree(_read_yaml(path) if path is not None else {}, f"{path}: ")
+    tree = _tree(read_yaml(path) if path is not None else {}, f"{path}: ")
     for key, value in (changes or {}).items():
         if isinstance(value, Mapping) and key in SECTIONS:
             for inner, v in value.items():
@@ -200,7 +200,8 @@ def _example(section: str) -> str:
     return f"{section}.{next(iter(PLAIN[section].model_fields))}"
 
 
-def _read_yaml(path: str | Path) -> Any:
+def read_yaml(path: str | Path) -> Any:
+    """What a YAML file says, unchecked; {} of an empty one. UserError where it cannot be read."""
     try:
         text = Path(path).expanduser().read_text(encoding="utf-8")
     except FileNotFoundError:

@@ -47,7 +47,8 @@ class FineTuning:
             most = f"freeze at most {count - 1}" if count > 1 else "leave it out"
             whole = f"all {count} layers" if count > 1 else "the only layer"
             raise UserError(
-                f"model.freeze={model.freeze} keeps {whole} of this {name}, so nothing is left to train: {most}"
+                f"model.freeze={model.freeze} keeps {whole} of this {name}, so nothing is left to "
+                f"train: {most}"
             )
         if model.freeze == "body" and count == 1:
             raise UserError(f"model.freeze=body has no effect: this {name} is nothing but its head")

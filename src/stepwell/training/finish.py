@@ -54,6 +54,7 @@ def finish(run: Run, folder: RunFolder, stop: StopRequest) -> dict[str, Any]:
         "epochs": run.epoch,
         "seconds": run.seconds,
         "parameters": sum(p.numel() for p in run.parameters.values()),
+        **_begun(run),
         "weights": {"delivered": delivered, "best": run.best, "digest": digest},
         "roll_backs": run.roll_backs,
         "data": {
@@ -93,6 +94,17 @@ def _choose_weights(run: Run) -> Literal["last", "best"]:
         return "best"
     run.network.load_state_dict(last)
     return "last"
+
+
+def _begun(run: Run) -> dict[str, Any]:
+    """What a fine-tuned model began with, and how many of its weights were frozen for good."""
+    if run.source is None:
+        return {}
+    every, learnt = (sum(p.numel() for p in ps) for ps in (run.network.parameters(), run.parameters.values()))
+    return {
+        "frozen_parameters": every - learnt,
+        "from": {"model": run.source.place, "digest": run.source.digest, "notes": run.notes},
+    }
 
 
 def _is_command() -> bool:

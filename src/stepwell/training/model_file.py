@@ -89,7 +89,7 @@ def load(path: Path, recipe: Recipe, digest: str | None = None) -> Trained:
 
 
 def read_run(path: Path, digest: str | None = None) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """The file's tensors and what it says of them, for the file of a run: UserErrors say how to go on with it."""
+    """The file's tensors and what it says of them, of a run: its UserErrors say how to go on with that."""
     command = f"stepwell train --resume {shlex.quote(str(path.parent))}"
     if not path.exists():
         raise UserError(f"{path.parent} has no model yet: finish it with {command}")
@@ -131,7 +131,7 @@ def check(path: Path, tensors: dict[str, Tensor], about: Any) -> None:
 
 
 def build(path: Path, tensors: dict[str, Tensor], about: dict[str, Any]) -> Trained:
-    """Builds the model that a checked file describes around the file's tensors, in evaluation mode on the CPU.
+    """Builds the model that a checked file describes around the file's tensors, in evaluation mode.
 
     Our own models are built without memory of their own, so that a file asks for no more than its size.
     """

@@ -47,7 +47,9 @@ def read_config(folder: Path) -> dict[str, Any]:
             raise UserError(f"{path}: this is a {kind}: put the file back that stepwell push has written")
         size = path.stat().st_size
         if size > LARGEST:
-            raise UserError(f"{path} has {size:,} bytes, far more than stepwell push writes: fetch the folder anew")
+            raise UserError(
+                f"{path} has {size:,} bytes, far more than stepwell push writes: fetch the folder anew"
+            )
         config = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise UserError(
@@ -60,7 +62,7 @@ def read_config(folder: Path) -> dict[str, Any]:
     if not isinstance(config, dict) or config.get("library_name") != "stepwell":
         raise UserError(f"{path} is not of Stepwell: name a folder that stepwell push has written")
     if config.get("format") != FORMAT:
-        raise UserError(f"{path} has format {config.get('format')!r:.20}, and this version of Stepwell reads {FORMAT}")
+        raise UserError(f"{path} is of another version of Stepwell: fetch it anew, or use that version")
     for key in ("recipe", "card"):
         if not isinstance(config.get(key), dict):
             raise UserError(f"{path} is damaged: its {key} is missing; fetch the folder anew")
@@ -77,8 +79,8 @@ def read(folder: Path) -> Pushed:
     model_file.check(path, tensors, about)
     if ":" in str(about["recipe"]["model"].get("name")):
         raise UserError(
-            f"{folder}: its model is somebody's own code, which Stepwell does not run for a file: train it with "
-            "that code, or ask for an export"
+            f"{folder}: its model is somebody's own code, which Stepwell does not run for a file: ask for an "
+            "export of it"
         )
     for key in SHARED:
         if config.get(key) != about[key]:
@@ -89,7 +91,9 @@ def read(folder: Path) -> Pushed:
             if not isinstance(told, dict) or told.get(key) != value:
                 raise _unfit(folder, f"recipe.{section}.{key}")
     if config.get("digest") != digest:
-        raise UserError(f"{path} is not the model that {CONFIG} tells of: its digest is another; fetch the folder anew")
+        raise UserError(
+            f"{path} is not the model that {CONFIG} tells of: its digest is another; fetch the folder anew"
+        )
     return Pushed(config, tensors, about, digest)
 
 
@@ -100,4 +104,6 @@ def trained(folder: Path) -> Trained:
 
 
 def _unfit(folder: Path, key: str) -> UserError:
-    return UserError(f"{folder / CONFIG} does not fit {MODEL} beside it ({key} differs): fetch the folder anew")
+    return UserError(
+        f"{folder / CONFIG} does not fit {MODEL} beside it ({key} differs): fetch the folder anew"
+    )

@@ -33,7 +33,8 @@ def settle(recipe: Recipe) -> tuple[Recipe, Source | None]:
     theirs = source.about["recipe"]["model"]
     if given.get("name", THE_SOURCES) not in (THE_SOURCES, theirs["name"]):
         raise UserError(
-            f"model.name={given['name']} contradicts model.from, whose model is {theirs['name']}: leave model.name out"
+            f"model.name={given['name']} contradicts model.from, whose model is {theirs['name']}: "
+            "leave it out"
         )
     kind = choose("model", theirs["name"])
     assert kind is not None  # `find` has checked it
@@ -45,7 +46,7 @@ def settle(recipe: Recipe) -> tuple[Recipe, Source | None]:
     for key, value in model.model_dump().items():
         if key not in FREE and value != before[key]:
             raise UserError(
-                f"model.{key}={value} contradicts model.from, whose model has {before[key]}: leave model.{key} out"
+                f"model.{key}={value} contradicts model.from, whose model has {before[key]}: leave it out"
             )
     return recipe.model_copy(update={"model": model}), source
 
@@ -92,6 +93,6 @@ def kept(recipe: Recipe, folder: RunFolder) -> Source | None:
         return Source(told["place"], tensors, told["about"], told["digest"])
     except (UserError, KeyError):
         raise UserError(
-            f"{folder.source_file}, the weights that this run began with, is missing or damaged: put it back, "
-            "or start a new run"
+            f"{folder.source_file}, the weights that this run began with, is missing or damaged: put it "
+            "back, or start a new run"
         ) from None

@@ -107,7 +107,9 @@ def _conduct(
             conductor.save()  # from the first moment: a changed data file or recipe is noticed
             with Progress(conductor.state) as progress:
                 conductor.progress = progress
-                notes = [*run.data.notes, *run.notes] if loaded is None else [*loaded.notes, *_moved(run, loaded)]
+                notes = [*run.data.notes, *run.notes]
+                if loaded is not None:
+                    notes = [*loaded.notes, *_moved(run, loaded)]
                 for note in notes:
                     progress.say(f"Note: {note.rstrip('.')}.")
                 fit(run, conductor)

@@ -48,7 +48,9 @@ def begin(network: Network, data: DataSet, source: Source) -> list[str]:
     head = f"body.{head_of(network.body, data.outputs)}."
     theirs, alike = about["classes"] or about["targets"], data.classes or data.targets
     same = (about["task"], theirs) == (data.task, alike)
-    rows = {} if same or data.kind != "text" else {f"{head}weight", f"{head}bias", _embedding(network, data.outputs)}
+    rows: set[str] = set()
+    if data.kind == "text" and not same:
+        rows = {f"{head}weight", f"{head}bias", _embedding(network, data.outputs)}
     fresh = network.state_dict()
     if fresh.keys() - {"target_mean", "target_std"} != source.tensors.keys() - {"target_mean", "target_std"}:
         raise UserError(f"the weights of {place} have other names than those of model={_model(source)} here")

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from stepwell import curvature, data, nn, optim, rules, schedules
     from stepwell.errors import Diverged, UserError
-    from stepwell.library import resume, train
+    from stepwell.library import load, pull, push, resume, train, zoo
 
 __version__ = "0.1.0"
 
@@ -20,18 +20,26 @@ __all__ = [
     "UserError",
     "curvature",
     "data",
+    "load",
     "nn",
     "optim",
+    "pull",
+    "push",
     "resume",
     "rules",
     "schedules",
     "train",
+    "zoo",
 ]
 
 _MODULES = {"curvature", "data", "nn", "optim", "rules", "schedules"}
 _NAMES = {
     "train": "stepwell.library",
     "resume": "stepwell.library",
+    "zoo": "stepwell.library",
+    "push": "stepwell.library",
+    "pull": "stepwell.library",
+    "load": "stepwell.library",
     "UserError": "stepwell.errors",
     "Diverged": "stepwell.errors",
 }

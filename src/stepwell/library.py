@@ -8,7 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from stepwell.errors import Diverged
+from stepwell.nn.network import Predictor
 from stepwell.report.page import write_report
+from stepwell.sharing import push as sharing
+from stepwell.sharing.zoo import zoo as _zoo
+from stepwell.training import predict
 from stepwell.training import train as training
 
 
@@ -49,3 +53,38 @@ def resume(folder: str | os.PathLike[str], *, quiet: bool = False) -> dict[str, 
     if not was_finished or not os.path.exists(page):
         page = str(write_report(Path(folder)))
     return {**result, "folder": str(folder), "report": page, "resumed": not was_finished}
+
+
+def zoo(*folders: str | os.PathLike[str]) -> list[dict[str, Any]]:
+    """The cards of the trained models in folders (default: runs/); a damaged one has a "problem"."""
+    return [card.as_json() for card in _zoo([Path(folder) for folder in folders])]
+
+
+def push(
+    run: str | os.PathLike[str], to: str | os.PathLike[str], *, licence: str | None = None
+) -> dict[str, Any]:
+    """Writes a finished run with its card to a new folder, or to the hub as "hf:ORG/NAME".
+
+    Returns {"to", "digest", "licence", "notes"}.
+    """
+    return sharing.push(Path(run), os.fspath(to), licence)
+
+
+def pull(source: str | os.PathLike[str], to: str | os.PathLike[str]) -> dict[str, Any]:
+    """Fetches a pushed model into a new folder and verifies it; a failed pull leaves nothing.
+
+    Returns {"to", "digest", "name", "notes"}.
+    """
+    return sharing.pull(os.fspath(source), os.fspath(to))
+
+
+def load(run: str | os.PathLike[str]) -> Predictor:
+    """A trained model as a torch module in evaluation mode: raw inputs to probabilities or target values.
+
+    run: a run folder, or a folder that was pushed or pulled. The module has `classes` and `targets`, names in
+    the order of its outputs; `network.body` is the network without standardization.
+    """
+    trained = predict.trained(Path(run))
+    module = Predictor(trained.network).eval()
+    module.classes, module.targets = trained.classes, trained.targets
+    return module

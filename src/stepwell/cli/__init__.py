@@ -3,6 +3,7 @@
 # Importing a verb's file makes it known; the help lists them in this order.
 from stepwell.cli import train  # isort: skip
 from stepwell.cli import evaluate, predict, export  # isort: skip
+from stepwell.cli import zoo, push, pull  # isort: skip
 from stepwell.cli import report, recipe, schedule, rules, inspect  # isort: skip
 from stepwell.cli.main import main
 
@@ -12,9 +13,12 @@ __all__ = [
     "inspect",
     "main",
     "predict",
+    "pull",
+    "push",
     "recipe",
     "report",
     "rules",
     "schedule",
     "train",
+    "zoo",
 ]

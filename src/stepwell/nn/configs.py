@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from stepwell.nn.beginning import Beginning
 from stepwell.nn.init_key import Init, ZeroInitResidual
 from stepwell.setting import OFF, Setting
 
@@ -82,7 +83,7 @@ Depth = Annotated[DepthSetting | None, OFF, Field(description="share of residual
 NORM = "normalization of hidden layers"
 
 
-class LinearModel(BaseModel):
+class LinearModel(Beginning):
     """One linear layer: linear regression or, with cross-entropy, logistic regression."""
 
     model_config = ConfigDict(extra="forbid")
@@ -91,7 +92,7 @@ class LinearModel(BaseModel):
     init: Init = "auto"
 
 
-class MLPModel(BaseModel):
+class MLPModel(Beginning):
     """Linear layers with an activation between them; any input is flattened."""
 
     model_config = ConfigDict(extra="forbid")
@@ -118,7 +119,7 @@ class MLPModel(BaseModel):
         return self
 
 
-class CNNModel(BaseModel):
+class CNNModel(Beginning):
     """Convolution, norm, ReLU and max-pooling, once a stage; average over the image; linear."""
 
     model_config = ConfigDict(extra="forbid")
@@ -140,7 +141,7 @@ class CNNModel(BaseModel):
         return self
 
 
-class ResNetModel(BaseModel):
+class ResNetModel(Beginning):
     """Residual network for small images, depth 6n + 2 (He et al. 2016, section 4.2)."""
 
     model_config = ConfigDict(extra="forbid")
@@ -163,7 +164,7 @@ class ResNetModel(BaseModel):
         return self
 
 
-class RNNModel(BaseModel):
+class RNNModel(Beginning):
     """LSTM or GRU over a sequence, the rows of an image, or text."""
 
     model_config = ConfigDict(extra="forbid")
@@ -184,7 +185,7 @@ class RNNModel(BaseModel):
         return self
 
 
-class TransformerModel(BaseModel):
+class TransformerModel(Beginning):
     """Causal transformer for text, with normalization before each part (GPT-2)."""
 
     model_config = ConfigDict(extra="forbid")
@@ -205,7 +206,7 @@ class TransformerModel(BaseModel):
         return self
 
 
-class UserModel(BaseModel):
+class UserModel(Beginning):
     """Your own: `FUNCTION(input_shape, outputs, **arguments)` of a Python file returns a torch module."""
 
     model_config = ConfigDict(extra="forbid")

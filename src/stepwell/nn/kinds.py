@@ -28,12 +28,17 @@ def accept(model: str, wanted: tuple[Kind, ...], kind: Kind | None, input_shape:
     kind = kind or kind_of(input_shape)
     if kind in wanted:
         return kind
+    wants = " or ".join(PLURAL[one] for one in wanted)
+    has = described(kind, input_shape)
+    raise UserError(f"model {model} wants {wants}, but the data has {has}: use model={FITTING[kind]}")
+
+
+def described(kind: Kind, input_shape: tuple[int, ...]) -> str:
+    """Data of a kind and shape in words: images of 1×8×8."""
     size = "×".join(str(side) for side in input_shape)
-    has = {
+    return {
         "features": f"{size} features",
         "image": f"images of {size}",
         "sequence": f"sequences of {size}",
         "text": "text",
     }[kind]
-    wants = " or ".join(PLURAL[one] for one in wanted)
-    raise UserError(f"model {model} wants {wants}, but the data has {has}: use model={FITTING[kind]}")

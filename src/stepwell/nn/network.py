@@ -41,6 +41,7 @@ class Network(nn.Module):
         super().__init__()
         self.body, self.kind, self.task = body, kind, task
         self.views: Views | None = None  # set for the finished network, see `stepwell.nn.views`
+        self.frozen: list[nn.Module] = []  # parts of the body that stay in evaluation mode
         if kind != "text":
             shift = torch.zeros(()) if shift is None else shift
             scale = torch.ones(()) if scale is None else scale
@@ -62,6 +63,13 @@ class Network(nn.Module):
         return cls(
             body, data.kind, data.task, data.input_shift, data.input_scale, data.target_mean, data.target_std
         )
+
+    def train(self, mode: bool = True) -> Network:
+        """As torch's, but what is frozen is a fixed function: its statistics stay, and nothing drops out."""
+        super().train(mode)
+        for module in self.frozen:
+            module.eval()
+        return self
 
     def forward(self, x: Tensor) -> Tensor:
         """Returns logits (B, outputs), (B, T, outputs) for text, or standardized targets (B, outputs)."""
@@ -97,11 +105,18 @@ class Network(nn.Module):
 
 
 class Predictor(nn.Module):
-    """A network whose forward is `predict`: the module to export."""
+    """A network whose forward is `predict`: the module to export.
+
+    classes, targets: names in the order of the outputs, where somebody has said them.
+    """
+
+    classes: list[str]
+    targets: list[str]
 
     def __init__(self, network: Network) -> None:
         super().__init__()
         self.network = network
+        self.classes, self.targets = [], []
 
     def forward(self, x: Tensor) -> Tensor:
         return self.network.predict(x)

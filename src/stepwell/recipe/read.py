@@ -13,11 +13,13 @@ from pydantic import BaseModel, ValidationError
 
 from stepwell.data.sources import BUNDLED, source_of
 from stepwell.errors import UserError
+from stepwell.nn.beginning import SourcesModel
 from stepwell.recipe import complaints
 from stepwell.recipe.schema import (
     CHOICES,
     DEFAULT_NAMES,
     PLAIN,
+    THE_SOURCES,
     Recipe,
     choose,
     default_model,
@@ -37,7 +39,7 @@ def read_recipe(path: str | Path | None = None, changes: Mapping[str, Any] | Non
     `loss.name` and the length of training stay open until the data is known (see `resolve`).
     Raises UserError with one sentence for the first thing that is wrong.
     """
-    tree = _tree(_read_yaml(path) if path is not None else {}, f"{path}: ")
+    tree = _tree(read_yaml(path) if path is not None else {}, f"{path}: ")
     for key, value in (changes or {}).items():
         if isinstance(value, Mapping) and key in SECTIONS:
             for inner, v in value.items():
@@ -55,7 +57,8 @@ def read_recipe(path: str | Path | None = None, changes: Mapping[str, Any] | Non
     for section in CHOICES:
         given = dict(tree.get(section, {}))
         if section == "model" and "name" not in given:
-            given["name"] = default_model(source_of(str(data_name)))
+            begun = given.get("from") is not None
+            given["name"] = THE_SOURCES if begun else default_model(source_of(str(data_name)))
         elif section == "loss" and "name" not in given:
             if given:
                 key = next(iter(given))
@@ -133,6 +136,8 @@ def _refuse_keys_of_values(section: str, kind: type[BaseModel], given: Mapping[s
         if not isinstance(value, dict) or ALONE not in value:
             continue
         field = kind.model_fields.get(key)
+        if field is None and kind is SourcesModel:
+            continue  # what its keys are is known later
         if field is None or setting_of(field.annotation) is None:
             below = next((k for k in value if k != ALONE), "")
             name = f"{section}.{key}"
@@ -195,7 +200,8 @@ def _example(section: str) -> str:
     return f"{section}.{next(iter(PLAIN[section].model_fields))}"
 
 
-def _read_yaml(path: str | Path) -> Any:
+def read_yaml(path: str | Path) -> Any:
+    """What a YAML file says, unchecked; {} of an empty one. UserError where it cannot be read."""
     try:
         text = Path(path).expanduser().read_text(encoding="utf-8")
     except FileNotFoundError:

@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from stepwell.data.augment.configs import AugmentConfig
 from stepwell.data.sources import SOURCES, source_of
+from stepwell.nn.beginning import SourcesModel
 from stepwell.nn.configs import CONFIGS as MODELS
 from stepwell.nn.configs import UserModel
 from stepwell.nn.losses import LOSSES
@@ -69,6 +70,8 @@ CHOICES: dict[str, Mapping[str, type[BaseModel]]] = {
     "schedule": SCHEDULES,
 }
 
+THE_SOURCES = "the source's"  # stands for the name of a model that model.from decides
+
 DEFAULT_NAMES = {"data": "digits", "optimizer": "adam", "schedule": "cosine"}
 
 
@@ -97,4 +100,6 @@ def choose(section: str, name: str) -> type[BaseModel] | None:
         return SOURCES[source_of(name)][0]
     if section == "model" and ":" in name:
         return UserModel
+    if section == "model" and name == THE_SOURCES:
+        return SourcesModel
     return CHOICES[section].get(name)

@@ -27,7 +27,7 @@ FORMAT = "1"
 
 # Where the data lies, and what leaves the numbers alone: may be changed in the recipe of a run.
 FREE_KEYS = {
-    *("data.name", "data.workers", "data.in_memory"),
+    *("data.name", "data.workers", "data.in_memory", "model.from"),
     *("training.device", "training.track", "training.keep_checkpoints"),
 }
 
@@ -256,7 +256,7 @@ def read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         return tensors, json.loads(about["state"])
     except FileNotFoundError:
         raise UserError(f"{path}: there is no such file") from None
-    except (SafetensorError, KeyError, ValueError, OSError) as error:
+    except (SafetensorError, KeyError, TypeError, ValueError, RecursionError, OSError) as error:
         if isinstance(error, UserError):
             raise
         raise UserError(f"{path} is damaged or was not written by Stepwell") from None

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +23,41 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
         temporary.unlink(missing_ok=True)
         raise
     sync_folder(path.parent)
+
+
+@contextmanager
+def new_folder(path: Path) -> Iterator[Path]:
+    """Yields an empty folder to put files into, which then becomes `path`, whole or not at all."""
+    made = [each for each in path.parents if not each.exists()]
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    _remove_left(path)
+    try:
+        temporary.mkdir(parents=True)
+        yield temporary
+        for file in temporary.iterdir():
+            with open(file, "rb") as opened:
+                os.fsync(opened.fileno())
+        sync_folder(temporary)
+        os.rename(temporary, path)
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        for each in made:
+            with suppress(OSError):
+                each.rmdir()
+        raise
+    sync_folder(path.parent)
+
+
+def _remove_left(path: Path) -> None:
+    """Removes what killed processes were filling for `path`; those that live are known by their number."""
+    with suppress(OSError):
+        for left in list(path.parent.iterdir()):
+            number = left.name.removeprefix(f".{path.name}.").removesuffix(".partial")
+            if left.name == f".{path.name}.{number}.partial" and number.isdecimal() and left.is_dir():
+                try:
+                    os.kill(int(number), 0)
+                except ProcessLookupError:
+                    shutil.rmtree(left, ignore_errors=True)
 
 
 def write_text(path: Path, text: str) -> None:

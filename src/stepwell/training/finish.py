@@ -23,7 +23,7 @@ def finish(run: Run, folder: RunFolder, stop: StopRequest) -> dict[str, Any]:
     checkpoint.save_best(folder.checkpoints, run)
     deliver(run)
     delivered = _choose_weights(run)
-    run.network.views = model_file.views(recipe)  # from here on: the curves were of single images
+    run.network.views = model_file.views(recipe.augment)  # from here on: the curves were of single images
     stop.raise_if_asked(folder.path)
     digest = model_file.save(folder.model_file, run.network.state_dict(), data, recipe)
     tested = data.test if len(data.test) else data.validation
@@ -57,6 +57,7 @@ def finish(run: Run, folder: RunFolder, stop: StopRequest) -> dict[str, Any]:
         "ended_early": run.pace.ended_early,
         "seconds": run.seconds,
         "parameters": sum(p.numel() for p in run.parameters.values()),
+        **_begun(run),
         "weights": {"delivered": delivered, "best": run.best, "digest": digest},
         "roll_backs": run.roll_backs,
         "data": {
@@ -96,6 +97,17 @@ def _choose_weights(run: Run) -> Literal["last", "best"]:
         return "best"
     run.network.load_state_dict(last)
     return "last"
+
+
+def _begun(run: Run) -> dict[str, Any]:
+    """What a fine-tuned model began with, and how many of its weights were frozen for good."""
+    if run.source is None:
+        return {}
+    every, learnt = (sum(p.numel() for p in ps) for ps in (run.network.parameters(), run.parameters.values()))
+    return {
+        "frozen_parameters": every - learnt,
+        "from": {"model": run.source.place, "digest": run.source.digest, "notes": run.notes},
+    }
 
 
 def _is_command() -> bool:

@@ -20,14 +20,16 @@ from stepwell.errors import UserError
 from stepwell.nn import losses
 from stepwell.nn.network import Network
 from stepwell.progress import SILENT_SECONDS, Progress
-from stepwell.training import evaluate, metrics, model_file
+from stepwell.training import evaluate, metrics, model_file, pushed
 from stepwell.training.generate import generate
 from stepwell.training.model_file import Trained
 from stepwell.training.run_folder import existing
 
 
 def trained(run: str | Path) -> Trained:
-    """The trained network of a run folder."""
+    """The trained network of a run folder, or of a folder that `stepwell push` or `pull` wrote."""
+    if pushed.is_pushed(run):
+        return pushed.trained(Path(run).expanduser())
     folder = existing(run)
     weights = (folder.result() or {}).get("weights", {})  # none yet where the run was killed at its very end
     return model_file.load(folder.model_file, folder.recipe(), weights.get("digest"))
@@ -172,17 +174,25 @@ def continued(
     return decode(written[0], model.preparation), new.notes
 
 
+def _seed(run: str | Path) -> int:
+    """The seed of a run's recipe, from which its intervals are drawn."""
+    if not pushed.is_pushed(run):
+        return existing(run).recipe().seed
+    seed = pushed.read_config(Path(run).expanduser())["recipe"].get("seed")
+    return seed if type(seed) is int and 0 <= seed < 2**63 else 0
+
+
 def evaluate_file(run: str | Path, file: str | Path | None) -> dict[str, Any]:
     """Every metric with its 95 % interval on a file with targets; without one, on the run's own test part.
 
     Returns {"task", "samples", "test"}, and "notes" where the file has what the model did not know.
     """
     notes: list[str] = []
-    folder = existing(run)
     model = trained(run)
-    recipe = folder.recipe()
     if file is None:
-        data = sources.load(recipe.data)
+        if pushed.is_pushed(run):
+            raise UserError(f"{run} has no data with it: name a file with targets to evaluate on")
+        data = sources.load(existing(run).recipe().data)
         if data.fingerprint != model.fingerprint:
             raise UserError(
                 f"{data.name} has changed since this run was trained: put the data back, or name a file"
@@ -201,8 +211,8 @@ def evaluate_file(run: str | Path, file: str | Path | None) -> dict[str, Any]:
             )
     if not len(part):
         raise UserError("there is nothing to evaluate on: the test part is empty; name a file")
-    loss = losses.build(recipe.loss, model.task)
+    loss = losses.build(model.loss, model.task)
     found = evaluate.predictions(model.network, loss, part, torch.device("cpu"))
     names = model.targets if model.task == "regression" else model.classes
-    test = metrics.full(model.task, found.outputs, found.targets, found.loss, names, recipe.seed)
+    test = metrics.full(model.task, found.outputs, found.targets, found.loss, names, _seed(run))
     return {"task": model.task, "samples": len(part), "test": test} | ({"notes": notes} if notes else {})

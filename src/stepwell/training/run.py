@@ -27,7 +27,9 @@ from stepwell.optim.optimizer import RuleOptimizer
 from stepwell.recipe import Recipe, choose_device, updates_per_epoch
 from stepwell.training import first_weights
 from stepwell.training.closure_optimizer import ClosureOptimizer, flattened, restored
+from stepwell.training.fine_tuning import fine_tuning
 from stepwell.training.pace import Pace
+from stepwell.training.transfer import Source, begin
 from stepwell.training.user_model import try_out
 
 
@@ -38,8 +40,8 @@ class Run:
     state it is all that a run is made of, for a roll-back and for a checkpoint alike.
     """
 
-    def __init__(self, recipe: Recipe, data: DataSet) -> None:
-        self.recipe, self.data = recipe, data
+    def __init__(self, recipe: Recipe, data: DataSet, source: Source | None = None) -> None:
+        self.recipe, self.data, self.source = recipe, data, source
         self.device = choose_device(recipe.training.device)
         torch.manual_seed(counter.key(recipe.seed, 0))
         body = registry.build(recipe.model, data.input_shape, data.outputs, data.kind)
@@ -47,6 +49,9 @@ class Run:
         if isinstance(recipe.model, UserModel):
             try_out(self.network, data, recipe.model.name, self.device)
         self.notes = first_weights.start(self.network, recipe, data)  # for the user
+        if source is not None:
+            self.notes += begin(self.network, data, source)
+        self.tuning = fine_tuning(recipe.model, self.network, data.outputs)
         self.parameters = {n: p for n, p in self.network.named_parameters() if p.requires_grad}
         if not self.parameters:
             raise UserError(f"model.name={recipe.model.name} has no weights to train")
@@ -55,8 +60,11 @@ class Run:
             if isinstance(module, nn.RNNBase):
                 module.flatten_parameters()  # on a GPU cuDNN wants an order of its own, or copies every time
         regularize = recipe.regularize
+        groups = self.parameters.values()
+        if self.tuning is not None:
+            groups = self.tuning.groups(groups, recipe.optimizer)
         self.optimizer: Any = optimizers.build(
-            recipe.optimizer, self.parameters.values(), regularize, recipe.training.average is not None
+            recipe.optimizer, groups, regularize, recipe.training.average is not None
         )
         if not isinstance(self.optimizer, RuleOptimizer):
             if recipe.training.precision == "fp16":
@@ -129,6 +137,8 @@ class Run:
 
     def losses(self) -> Iterator[Tensor]:
         """The losses of the next update's batches, whose sum is the mean over all their samples."""
+        if self.tuning is not None:
+            self.tuning.follow(self.progress if self.updates is None else self.fraction)
         batches = self.batches.at(self.update)
         samples = sum(len(y) for _, y in batches) if len(batches) > 1 else 0
         for x, y in batches:
@@ -156,11 +166,11 @@ class Run:
     def live(self) -> dict[str, Tensor]:
         """Every tensor that an update changes, by name; asked anew, since a module may rebind a buffer."""
         live = {f"model.{name}": value for name, value in self.network.state_dict(keep_vars=False).items()}
-        names = list(self.parameters)
+        names = {p: name for name, p in self.parameters.items()}
         for number, engine in enumerate(self.optimizer.engines()):
-            for i, state in enumerate(engine.state):
+            for p, state in zip(engine.parameters, engine.state, strict=True):
                 for key, value in state.items():
-                    live[f"optimizer.{number}.{names[i]}.{key}"] = value
+                    live[f"optimizer.{number}.{names[p]}.{key}"] = value
         return live
 
     def closure_state(self) -> tuple[dict[str, Tensor], Any]:
@@ -219,7 +229,7 @@ class Run:
             there = self.update + 1 if self.updates is not None else self._place
             kept = averaging.kept(there, (self.update + 1) // self.updates_per_epoch)
         for group in self.optimizer.param_groups:
-            group["lr"] = rate
+            group["lr"] = rate * group.get("layer_rate", 1.0)
             if kept is not None:
                 group["ema"] = kept
             if momentum is not None:

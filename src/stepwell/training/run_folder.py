@@ -32,6 +32,7 @@ class RunFolder:
         self.metrics_file = path / "metrics.jsonl"
         self.timing_file = path / "timing.jsonl"
         self.model_file = path / "model.safetensors"
+        self.source_file = path / "from.safetensors"  # the weights it began with, if they were trained ones
         self.result_file = path / "result.json"
         self.evaluation_file = path / "evaluation.json"
         self.checkpoints = path / "checkpoints"
@@ -71,7 +72,7 @@ class RunFolder:
     def discard(self) -> None:
         """Removes what `create` made, where the run could not begin."""
         if self._lock is not None:
-            for file in (self.recipe_file, self._lock_file):
+            for file in (self.recipe_file, self.source_file, self._lock_file):
                 file.unlink(missing_ok=True)
             shutil.rmtree(self.checkpoints, ignore_errors=True)
         self.close()

@@ -41,7 +41,7 @@ class Snapshot:
     def become_start(self, run: Run) -> None:
         """Overwrites this copy with the state before the first update, built anew from the recipe."""
         with own_randomness(run.recipe.seed, run.device):
-            fresh = Run(run.recipe, run.data)
+            fresh = Run(run.recipe, run.data, run.source)
             self.take(fresh)
         fresh.batches.close()
 

@@ -14,7 +14,7 @@ from stepwell.errors import UserError
 from stepwell.nn.configs import UserModel
 from stepwell.progress import Progress, quietly
 from stepwell.recipe import Recipe, choose_device, read_recipe, resolve
-from stepwell.training import checkpoint, trackers
+from stepwell.training import checkpoint, source, trackers
 from stepwell.training.conductor import Conductor
 from stepwell.training.environment import environment
 from stepwell.training.finish import finish
@@ -44,14 +44,16 @@ def train(
         raise TypeError("changes go over a recipe file; a Recipe is whole")
     asked = recipe if isinstance(recipe, Recipe) else read_recipe(recipe, changes)
     trackers.require_installed(asked.training.track)
+    asked, begun = source.settle(asked)
     with quietly(quiet):
         data = sources.load(asked.data)
     whole = resolve(asked, data)
     with _alone(whole):
-        run = Run(whole, data)
+        run = Run(whole, data, begun)
         folder = RunFolder.create(out, whole)
         try:
             folder.save_recipe(whole)
+            source.keep(begun, folder)
             tracking = trackers.start(whole.training.track, folder.path, whole.model_dump())
         except BaseException:
             folder.discard()
@@ -78,7 +80,7 @@ def resume(path: str | Path, quiet: bool = False) -> tuple[dict[str, Any], bool]
         with quietly(quiet):
             data = sources.load(recipe.data)
         with _alone(recipe):
-            run = Run(recipe, data)
+            run = Run(recipe, data, source.kept(recipe, folder))
             loaded = checkpoint.load(folder.checkpoints, run)
             tracking = trackers.start(recipe.training.track, folder.path, recipe.model_dump())
             return _conduct(run, folder, loaded, tracking, quiet), False
@@ -107,9 +109,9 @@ def _conduct(
             conductor.save()  # from the first moment: a changed data file or recipe is noticed
             with Progress(conductor.state) as progress:
                 conductor.progress = progress
-                notes = (
-                    [*run.data.notes, *run.notes] if loaded is None else [*loaded.notes, *_moved(run, loaded)]
-                )
+                notes = [*run.data.notes, *run.notes]
+                if loaded is not None:
+                    notes = [*loaded.notes, *_moved(run, loaded)]
                 for note in notes:
                     progress.say(f"Note: {note.rstrip('.')}.")
                 fit(run, conductor)

@@ -1,0 +1,1 @@
+"""Trained models for others: the list of them, and folders to give away."""

@@ -1,0 +1,109 @@
+"""A folder that `stepwell push` wrote: config.json, model.safetensors and README.md, as the hub has them.
+
+Whoever has written it, nothing in it is run, and none of its texts is taken for a path.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from stepwell.data.archive import special_kind
+from stepwell.errors import UserError
+from stepwell.training import checkpoint, model_file
+from stepwell.training.model_file import Trained
+
+CONFIG, MODEL, CARD = FILES = ("config.json", "model.safetensors", "README.md")
+FORMAT = 1
+LARGEST = 64 << 20  # bytes of a config.json or a README.md
+SHARED = ("task", "kind", "input_shape", "outputs", "classes", "targets", "preparation", "fingerprint")
+
+
+@dataclass
+class Pushed:
+    """config: of config.json. tensors, about, digest: of model.safetensors, see `model_file`."""
+
+    config: dict[str, Any]
+    tensors: dict[str, Tensor]
+    about: dict[str, Any]
+    digest: str
+
+
+def is_pushed(folder: str | Path) -> bool:
+    """Whether a folder is one of these, and no run folder."""
+    path = Path(folder).expanduser()
+    return (path / CONFIG).exists() and not (path / "recipe.yaml").exists()
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """Reads config.json alone; UserError where it is missing, damaged or not of `stepwell push`."""
+    path = folder / CONFIG
+    try:
+        if kind := special_kind(path):
+            raise UserError(f"{path}: this is a {kind}: put the file back that stepwell push has written")
+        size = path.stat().st_size
+        if size > LARGEST:
+            raise UserError(
+                f"{path} has {size:,} bytes, far more than stepwell push writes: fetch the folder anew"
+            )
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(
+            f"{folder} has no card ({CONFIG}): name a folder that stepwell push has written"
+        ) from None
+    except UserError:
+        raise
+    except (OSError, ValueError, RecursionError):
+        raise UserError(f"{path} is damaged: fetch the folder anew") from None
+    if not isinstance(config, dict) or config.get("library_name") != "stepwell":
+        raise UserError(f"{path} is not of Stepwell: name a folder that stepwell push has written")
+    if config.get("format") != FORMAT:
+        raise UserError(f"{path} is of another version of Stepwell: fetch it anew, or use that version")
+    for key in ("recipe", "card"):
+        if not isinstance(config.get(key), dict):
+            raise UserError(f"{path} is damaged: its {key} is missing; fetch the folder anew")
+    return config
+
+
+def read(folder: Path) -> Pushed:
+    """Reads and verifies config.json and model.safetensors."""
+    config, path = read_config(folder), folder / MODEL
+    if kind := special_kind(path):
+        raise UserError(f"{path}: this is a {kind}: put the file back that stepwell push has written")
+    tensors, about = checkpoint.read(path)
+    digest = checkpoint.digest(path)
+    model_file.check(path, tensors, about)
+    if ":" in str(about["recipe"]["model"].get("name")):
+        raise UserError(
+            f"{folder}: its model is somebody's own code, which Stepwell does not run for a file: ask for an "
+            "export of it"
+        )
+    for key in SHARED:
+        if config.get(key) != about[key]:
+            raise _unfit(folder, key)
+    for section, keys in about["recipe"].items():
+        told = config["recipe"].get(section)
+        for key, value in keys.items():
+            if not isinstance(told, dict) or told.get(key) != value:
+                raise _unfit(folder, f"recipe.{section}.{key}")
+    if config.get("digest") != digest:
+        raise UserError(
+            f"{path} is not the model that {CONFIG} tells of: its digest is another; fetch the folder anew"
+        )
+    return Pushed(config, tensors, about, digest)
+
+
+def trained(folder: Path) -> Trained:
+    """The trained network of such a folder."""
+    found = read(folder)
+    return model_file.build(folder / MODEL, found.tensors, found.about)
+
+
+def _unfit(folder: Path, key: str) -> UserError:
+    return UserError(
+        f"{folder / CONFIG} does not fit {MODEL} beside it ({key} differs): fetch the folder anew"
+    )

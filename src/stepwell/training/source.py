@@ -1,0 +1,98 @@
+"""Finds the trained model that `model.from` names, and settles the recipe by it."""
+
+from __future__ import annotations
+
+import shlex
+import tempfile
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from stepwell.errors import UserError
+from stepwell.nn.beginning import Beginning
+from stepwell.recipe import Recipe, complaints
+from stepwell.recipe.schema import THE_SOURCES, choose
+from stepwell.training import checkpoint, hub, model_file, pushed
+from stepwell.training.run_folder import RunFolder, existing
+from stepwell.training.transfer import Source
+
+# Keys that leave a body's weights as they are, so that they may be others than the source's.
+FREE = {*Beginning.model_fields, "dropout", "stochastic_depth", "init"} - {"name"}
+
+
+def settle(recipe: Recipe) -> tuple[Recipe, Source | None]:
+    """Returns the recipe with the model that its source has, and the source; None without `model.from`.
+
+    Raises UserError where there is no such model, or where a key of `model` contradicts it.
+    """
+    place = getattr(recipe.model, "from")
+    if place is None:
+        return recipe, None
+    source = find(place)
+    given = {key: getattr(recipe.model, key) for key in recipe.model.model_fields_set}
+    theirs = source.about["recipe"]["model"]
+    if given.get("name", THE_SOURCES) not in (THE_SOURCES, theirs["name"]):
+        raise UserError(
+            f"model.name={given['name']} contradicts model.from, whose model is {theirs['name']}: "
+            "leave it out"
+        )
+    kind = choose("model", theirs["name"])
+    assert kind is not None  # `find` has checked it
+    try:
+        model = kind(**{**theirs, **given, "name": theirs["name"]})
+        before = kind(**theirs).model_dump()
+    except ValidationError as error:
+        raise UserError(complaints.sentence("model", kind, error, theirs["name"])) from None
+    for key, value in model.model_dump().items():
+        if key not in FREE and value != before[key]:
+            raise UserError(
+                f"model.{key}={value} contradicts model.from, whose model has {before[key]}: leave it out"
+            )
+    return recipe.model_copy(update={"model": model}), source
+
+
+def find(place: str) -> Source:
+    """The trained model of a run folder, a pushed folder or hf:ORG/NAME."""
+    if place.startswith(hub.PREFIX):
+        with tempfile.TemporaryDirectory() as folder:
+            hub.download(place, Path(folder), pushed.FILES)
+            return _of_pushed(place, Path(folder))
+    if pushed.is_pushed(place):
+        return _of_pushed(place, Path(place))
+    folder = existing(place)
+    result = folder.result()
+    if result is None:
+        command = f"stepwell train --resume {shlex.quote(place)}"
+        raise UserError(f"model.from: {place} is not finished: go on with it first by {command}")
+    digest = result["weights"].get("digest")
+    return Source(place, *model_file.read_run(folder.model_file, digest), str(digest))
+
+
+def _of_pushed(place: str, folder: Path) -> Source:
+    found = pushed.read(folder)
+    return Source(place, found.tensors, found.about, found.digest)
+
+
+def keep(source: Source | None, folder: RunFolder) -> None:
+    """Writes the source into the run's own folder, so that the run no longer needs it where it was."""
+    if source is not None:
+        about = {"place": source.place, "digest": source.digest, "about": source.about}
+        checkpoint.write(folder.source_file, source.tensors, about)
+
+
+def kept(recipe: Recipe, folder: RunFolder) -> Source | None:
+    """The source of a run that has begun; None where it has none."""
+    if getattr(recipe.model, "from") is None:
+        return None
+    if not folder.source_file.exists() and not any(folder.checkpoints.glob("*.safetensors")):
+        source = find(getattr(recipe.model, "from"))  # it was stopped before it had written its own
+        keep(source, folder)
+        return source
+    try:
+        tensors, told = checkpoint.read(folder.source_file)
+        return Source(told["place"], tensors, told["about"], told["digest"])
+    except (UserError, KeyError):
+        raise UserError(
+            f"{folder.source_file}, the weights that this run began with, is missing or damaged: put it "
+            "back, or start a new run"
+        ) from None

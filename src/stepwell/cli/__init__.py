@@ -3,7 +3,18 @@
 # Importing a verb's file makes it known; the help lists them in this order.
 from stepwell.cli import train  # isort: skip
 from stepwell.cli import evaluate, predict, export  # isort: skip
-from stepwell.cli import report, recipe, schedule, rules  # isort: skip
+from stepwell.cli import inspect, report, recipe, schedule, rules  # isort: skip
 from stepwell.cli.main import main
 
-__all__ = ["evaluate", "export", "main", "predict", "recipe", "report", "rules", "schedule", "train"]
+__all__ = [
+    "evaluate",
+    "export",
+    "inspect",
+    "main",
+    "predict",
+    "recipe",
+    "report",
+    "rules",
+    "schedule",
+    "train",
+]

@@ -29,3 +29,16 @@ def test_keys_depend_on_order_and_every_part():
     keys = {counter.key(a, b, c) for a in range(12) for b in range(12) for c in (0, 1, -1, 2**63)}
     assert len(keys) == 12 * 12 * 4
     assert all(0 <= k < 2**63 for k in keys)
+
+
+def test_streams_of_a_tensor_of_keys_are_those_of_each():
+    """A population's keys in one tensor, also under vmap: the same streams and numbers as one by one."""
+    keys, index = [counter.key(seed, 9) for seed in range(5)], torch.arange(7)
+    found = counter.stream(torch.tensor(keys), 12)
+    assert isinstance(found, torch.Tensor) and found.tolist() == [counter.key(k, 12) for k in keys]
+
+    def numbers(key):
+        return counter.uniform(counter.stream(key, 3), index)
+
+    each = torch.stack([numbers(k) for k in keys])
+    assert torch.equal(torch.vmap(numbers)(torch.tensor(keys)), each)

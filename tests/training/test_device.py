@@ -9,6 +9,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from stepwell.data import sources
+from stepwell.data.augment import units
 from stepwell.recipe import read_recipe, resolve
 from stepwell.training import run as run_module
 from stepwell.training.loop import backward, update
@@ -18,6 +19,23 @@ META = torch.device("meta")
 RECIPES = {
     "mlp": {"model.dropout": 0.1, "regularize.decay": 0.1},
     "cnn": {"model": "cnn", "augment.crop": 1, "augment.flip": 0.5, "augment.noise": 0.1},
+    "every augmentation": {
+        "model": "cnn",
+        "training.accumulate": 2,
+        "augment.crop": {"pad": 1, "fill": "zero"},
+        "augment.flip": 0.5,
+        "augment.vertical_flip": 0.5,
+        "augment.resized_crop": 0.5,
+        "augment.scale": 0.8,
+        "augment.rotation": 20,
+        "augment.translation": 0.1,
+        "augment.fill": "zero",
+        "augment.jitter": 0.3,
+        "augment.erasing": {"share": 0.5, "value": "noise"},
+        "augment.mixup": 0.4,
+        "augment.cutmix": 1,
+    },
+    "mixed numbers": {"data": "diabetes", "augment.mixup": 0.4, "augment.noise": 0.1},
     "resnet": {"model": "resnet", "optimizer": "momentum", "training.accumulate": 2},
     "rnn": {"model": "rnn", "optimizer": "sgd"},
     "regression": {"data": "diabetes", "loss": "huber", "optimizer": "momentum-displacement"},
@@ -36,6 +54,8 @@ def test_an_update_stays_on_its_device_and_asks_it_for_nothing(name, moved, tmp_
     recipe = resolve(asked, data)
     recipe.training = recipe.training.model_copy(update={"device": "meta"})
     monkeypatch.setattr(run_module, "choose_device", torch.device)
+    # The range of values is learnt where the data lies, before any of it is moved.
+    monkeypatch.setattr(units, "extremes", lambda inputs: (0.0, 16.0))
     if moved:
         data.train = data.train.to(META)
     run = run_module.Run(recipe, data)

@@ -4,7 +4,7 @@
 from stepwell.cli import train  # isort: skip
 from stepwell.cli import evaluate, predict, export  # isort: skip
 from stepwell.cli import zoo, push, pull  # isort: skip
-from stepwell.cli import report, recipe, schedule, rules, inspect  # isort: skip
+from stepwell.cli import report, inspect, recipe, schedule, rules  # isort: skip
 from stepwell.cli.main import main
 
 __all__ = [

@@ -60,9 +60,7 @@ class Scale(Setting):
     def _ordered(self) -> Scale:
         if self.high is None and self.low > 1:
             raise ValueError(f"low={self.low:g} is above 1, so the largest factor, high, must be given too")
-        if self.high is None:
-            self.high = 1 / self.low
-        _require_order(self.low, self.high)
+        _require_order(self.low, 1 / self.low if self.high is None else self.high)
         return self
 
 

@@ -7,6 +7,11 @@ from stepwell.data.dataset import DataSet
 
 STEEP = 45.0  # degrees; beyond it a turned letter is nearer to another one's upright (N and Z, 6 and 9)
 
+_EXAMPLES = {  # mirrored, upside down, turned
+    "digits": ("a 2 is nearly a 5", "a 6 is nearly a 9", "a 6 is a 9"),
+    "letters": ("a b is a d", "a p is a b", "an N is a Z"),
+}
+
 
 def notes(config: AugmentConfig, data: DataSet) -> list[str]:
     """A note for each choice that turns some digit or letter into another one; see `characters`.
@@ -17,18 +22,18 @@ def notes(config: AugmentConfig, data: DataSet) -> list[str]:
     what = characters(data)
     if not what:
         return []
+    mirrored, upside_down, turned = _EXAMPLES[what]
     found = []
     if config.flip is not None:
-        found.append(_note("flip", what, "mirrored left to right a 2 is nearly a 5, a b is a d", "remove it"))
+        found.append(_note("flip", what, f"mirrored {mirrored}", "remove it"))
     if config.vertical_flip is not None:
-        why = "upside down a 6 is nearly a 9, a p is a b"
-        found.append(_note("vertical_flip", what, why, "remove it"))
+        found.append(_note("vertical_flip", what, f"upside down {upside_down}", "remove it"))
     if config.rotation is not None and config.rotation.degrees > STEEP:
         key = f"rotation={config.rotation.degrees:g}"
-        found.append(_note(key, what, "turned far a 6 is a 9, an N is a Z", f"give at most {STEEP:g}"))
+        found.append(_note(key, what, f"turned far {turned}", f"give at most {STEEP:g}"))
     if config.test_time is not None and config.test_time.views != "five-crop":
         key = f"test_time={config.test_time.views}"
-        found.append(_note(key, what, "mirrored a 2 is nearly a 5", "give five-crop, or remove it"))
+        found.append(_note(key, what, f"mirrored {mirrored}", "give five-crop, or remove it"))
     return found
 
 

@@ -15,12 +15,19 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
+from torch.nn import functional as F
 
 import stepwell as sw
-from stepwell.nn import draws
+from stepwell.nn import draws, losses
 
 SOURCE = Path(sw.__file__).parent
-ROOMS = ("nn/normalization/*.py", "nn/dropout.py", "nn/stochastic_depth.py")
+ROOMS = (
+    "nn/normalization/*.py",
+    "nn/dropout.py",
+    "nn/stochastic_depth.py",
+    "optim/max_norm.py",
+    "nn/losses.py",
+)
 NO_TECHNIQUE = ("__init__", "registry")
 MEMBERS = 3
 
@@ -48,6 +55,29 @@ class Residual(nn.Module):
         return self.depth(x, self.branch, x)
 
 
+class Limited(nn.Module):
+    """A layer whose units are no longer than a limit, which some of them are beyond."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.linspace(-1, 1, 18).view(3, 6))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x @ sw.optim.max_norm(self.weight, 1.2).mT
+
+
+class Smoothed(nn.Module):
+    """The loss of smoothed labels, with outputs for its input."""
+
+    def __init__(self, name: Any, task: Any) -> None:
+        super().__init__()
+        self.loss, self.task = losses.build(losses.LossConfig(name=name), task, 0.2), task
+
+    def forward(self, z: Tensor) -> Tensor:
+        y = torch.arange(z[..., 0].numel()).view(z.shape[:-1]) % z.shape[-1]
+        return self.loss(z, F.one_hot(y, z.shape[-1]).to(z.dtype) if self.task == "multi-label" else y)
+
+
 IMAGES, TABLE, TEXT = (7, 6, 5, 5), (7, 6), (7, 5, 6)
 NORM = "nn/normalization/"
 CASES: dict[str, Case] = {
@@ -73,6 +103,11 @@ CASES: dict[str, Case] = {
         "nn/dropout", lambda: sw.nn.Dropout(0.4, "spatial", channel_dim=-1), TEXT
     ),
     "stochastic depth": Case("nn/stochastic_depth", lambda: Residual(0.4, "sample"), IMAGES),
+    "max-norm": Case("optim/max_norm", Limited, TABLE),
+    "label smoothing": Case("nn/losses", lambda: Smoothed("cross-entropy", "multi-class"), TABLE),
+    "label smoothing of text": Case("nn/losses", lambda: Smoothed("cross-entropy", "text"), TEXT),
+    "label smoothing of squares": Case("nn/losses", lambda: Smoothed("mse", "multi-class"), TABLE),
+    "label smoothing of several": Case("nn/losses", lambda: Smoothed("cross-entropy", "multi-label"), TABLE),
     "stochastic depth by batch": Case("nn/stochastic_depth", lambda: Residual(0.4, "batch"), IMAGES),
 }
 

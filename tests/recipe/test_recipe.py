@@ -68,4 +68,4 @@ def test_every_described_key_can_be_set():
         chosen = {f"{section}.name": row["applies_to"][0]} if row["applies_to"] else {}
         with pytest.raises(UserError) as refused:
             read_recipe(None, {**chosen, row["key"]: {"not": "a value"}})
-        assert "there is no key" not in str(refused.value), row["key"]
+        assert f"there is no key {row['key']};" not in str(refused.value)

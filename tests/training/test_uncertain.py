@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import csv
+from dataclasses import replace
 
 import numpy as np
 import polars
 import pytest
+import torch
 
 from stepwell.cli import main
 from stepwell.errors import UserError
-from stepwell.training import evaluate
-from stepwell.training.predict import predict
+from stepwell.nn.uncertainty import passes
+from stepwell.training import evaluate, uncertain
+from stepwell.training.predict import predict, trained
 from stepwell.training.train import train
 
 SHORT = {"training.updates": 40, "model.hidden": [16], "optimizer.lr": 0.01}
@@ -50,6 +53,24 @@ def test_classes_have_entropy_and_mutual_information(folder):
     assert information.max() > 1e-4
     assert found.equals(predict(folder / "kinds", folder / "new.csv", monte_carlo=30))
     assert not found.equals(predict(folder / "kinds", folder / "new.csv", monte_carlo=30, seed=1))
+
+
+def test_information_is_the_entropy_that_single_passes_have_not(folder):
+    """H(p̄) − mean of H(p_s), from the passes themselves in NumPy; labels have a deviation of each."""
+    model = trained(folder / "kinds")
+    x = torch.randn(20, 3, generator=torch.Generator().manual_seed(0))
+    single = [y.double().numpy() for y in passes(model.network, x, 8, 3, function=model.network.predict)]
+    p = np.stack(single)
+    mean = p.mean(0)
+    entropy = -(p * np.log(p)).sum(-1).mean(0)
+    found = uncertain.outputs(model, x, 8, 3, 0)
+    np.testing.assert_allclose(found[:, :2], mean, rtol=1e-6)
+    total = -(mean * np.log(mean)).sum(-1)
+    np.testing.assert_allclose(found[:, 2:], np.c_[total, total - entropy], rtol=1e-6, atol=1e-9)
+    labels = replace(model, task="multi-label")
+    assert uncertain.names(labels) == ["sd_down", "sd_up"]
+    found = uncertain.outputs(labels, x, 8, 3, 0)
+    np.testing.assert_allclose(found[:, 2:], p.std(0, ddof=1), rtol=1e-4, atol=1e-6)
 
 
 def test_numbers_have_a_standard_deviation_in_their_own_units(folder):

@@ -144,7 +144,7 @@ def fixed(start: float | Tensor) -> AbstractContextManager[None]:
 
 def weighed(y: Tensor) -> Tensor:
     """A sum in which every output counts otherwise: that of normalized values alone does not depend on x."""
-    weights = torch.arange(y.numel(), dtype=torch.float64).cos().view(y.shape) + 1.5
+    weights = torch.arange(y.numel(), dtype=torch.float64, device=y.device).cos().view(y.shape) + 1.5
     return (y * weights.to(torch.promote_types(y.dtype, torch.float32))).sum()
 
 
@@ -274,3 +274,13 @@ def test_only_draws_from_the_one_place(name):
         results.append(seen(net, inputs(name), 0.3))
         assert torch.equal(torch.get_rng_state(), state)
     assert_same(*results, rtol=0, atol=0)
+
+
+@every_case
+@both_modes
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
+def test_a_gpu_agrees(name, training):
+    """float64 on a GPU: outputs, gradients and buffers of the CPU."""
+    net, copy, x = module(name, training), module(name, training).cuda(), inputs(name)
+    found = seen(copy, x.cuda(), STARTS[0])
+    assert_same({key: value.cpu() for key, value in found.items()}, seen(net, x, STARTS[0]))

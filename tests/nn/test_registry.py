@@ -23,11 +23,22 @@ SHAPES: dict[Kind, tuple[int, ...]] = {
 SMALL = {"resnet": {"depth": 8, "width": 4}, "transformer": {"layers": 2, "width": 8}, "rnn": {"width": 8}}
 # A second form of a model, where a switch changes what it is made of.
 VARIANTS = {
-    "mlp": [{"activation": "tanh", "dropout": 0.3}],
-    "cnn": [{"norm": "none", "dropout": 0.3}, {"channels": [4, 8], "dropout": {"p": 0.3, "kind": "spatial"}}],
-    "resnet": [{"depth": 14, "width": 4, "dropout": 0.3, "stochastic_depth": 0.5}],
-    "rnn": [{"cell": "gru", "layers": 2, "dropout": 0.3, "width": 8}],
-    "transformer": [{"layers": 1, "heads": 2, "width": 8, "dropout": 0.3, "stochastic_depth": 0.5}],
+    "linear": [{"norm": "layer"}],
+    "mlp": [{"activation": "tanh", "dropout": 0.3}, {"norm": "batch"}],
+    "cnn": [
+        {"norm": "none", "dropout": 0.3},
+        {"channels": [4, 8], "dropout": {"p": 0.3, "kind": "spatial"}},
+        {"norm": "spectral"},
+    ],
+    "resnet": [
+        {"depth": 14, "width": 4, "dropout": 0.3, "stochastic_depth": 0.5},
+        {"depth": 8, "width": 4, "norm": "none"},
+    ],
+    "rnn": [{"cell": "gru", "layers": 2, "dropout": 0.3, "width": 8}, {"norm": "batch", "width": 8}],
+    "transformer": [
+        {"layers": 1, "heads": 2, "width": 8, "dropout": 0.3, "stochastic_depth": 0.5},
+        {"layers": 1, "heads": 2, "width": 8, "norm": "weight"},
+    ],
 }
 OUTPUTS = 5
 

@@ -1,9 +1,12 @@
 """Recurrent network."""
 
+from typing import Any
+
 import pytest
 import torch
 
 from stepwell.errors import UserError
+from stepwell.nn import draws
 from stepwell.nn.configs import RNNModel
 from stepwell.nn.rnn import RNN, build
 
@@ -83,3 +86,43 @@ def test_refuses_features():
         UserError, match="model rnn wants sequences or images or text, but the data has 13 features"
     ):
         build(RNNModel(), (13,), 2)
+
+
+def stacked(**options) -> RNN:
+    """Two layers of our own stack, with the weights of torch's own: both draw them in the same order."""
+    torch.manual_seed(0)
+    config = RNNModel.model_validate({"width": 4, "layers": 2, **options})
+    return build(config, (7, 3), 2).double()
+
+
+@pytest.mark.parametrize("cell", ["lstm", "gru"])
+def test_our_stack_is_torchs_with_a_norm_after_each_layer(cell):
+    """The same numbers where nothing is dropped; with layer norm the equations written out."""
+    x = torch.randn(6, 7, 3, dtype=torch.float64)
+    plain, dropped = stacked(cell=cell), stacked(cell=cell, dropout=0.5).eval()
+    torch.testing.assert_close(dropped(x), plain(x), rtol=1e-12, atol=1e-12)
+    normed = stacked(cell=cell, norm="layer")
+    h = x
+    layers: Any = normed.recurrent.layers
+    for layer in layers:
+        h = (lstm if cell == "lstm" else gru)(dict(layer.named_parameters()), 0, h)
+        h = (h - h.mean(-1, keepdim=True)) / (h.var(-1, correction=0, keepdim=True) + 1e-5).sqrt()
+    torch.testing.assert_close(normed(x), normed.linear(h[:, -1]))
+
+
+def test_dropout_is_between_the_layers_and_before_the_last():
+    """Two draws in this order, (B, T, width) and (B, width): what they keep decides the answer."""
+    body, x, shapes = stacked(dropout=0.5), torch.randn(6, 7, 3, dtype=torch.float64), []
+    mask = (torch.arange(6 * 7 * 4) % 3 > 0).double()
+
+    def source(shape, device):
+        shapes.append(shape)
+        return mask[: torch.Size(shape).numel()].view(shape)
+
+    with draws.supplied(source):
+        y = body(x)
+    layers: Any = body.recurrent.layers
+    first, second = layers
+    h = lstm(dict(second.named_parameters()), 0, 2 * mask.view(6, 7, 4) * first(x)[0])[:, -1]
+    torch.testing.assert_close(y, body.linear(2 * mask[:24].view(6, 4) * h))
+    assert shapes == [(6, 7, 4), (6, 4)]

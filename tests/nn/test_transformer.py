@@ -6,8 +6,9 @@ import pytest
 import torch
 
 from stepwell.errors import UserError
+from stepwell.nn import draws
 from stepwell.nn.configs import TransformerModel
-from stepwell.nn.transformer import build
+from stepwell.nn.transformer import Attention, build
 
 
 def norm(x, p, name):
@@ -98,3 +99,33 @@ def test_refuses_images_and_longer_texts():
         build(TransformerModel(), (6,), 5, "text")(torch.zeros(1, 7, dtype=torch.int64))
     with pytest.raises(ValueError, match="width=30 must be a multiple of heads=4"):
         TransformerModel(width=30)
+
+
+@pytest.mark.parametrize("kind", ["inverted", "scaled", "spatial"])
+def test_dropout_of_attention(kind):
+    """Supplied draws: softmax times the mask, but for spatial; scaled multiplies in evaluation."""
+    torch.manual_seed(0)
+    config = TransformerModel.model_validate({"heads": 2, "width": 8, "dropout": {"p": 0.5, "kind": kind}})
+    layer, x = Attention(config).double(), torch.randn(3, 6, 8, dtype=torch.float64)
+    q, k, v = (part.unflatten(-1, (2, 4)).transpose(1, 2) for part in layer.qkv(x).chunk(3, -1))
+    weights = (q @ k.mT / 2).masked_fill(torch.ones(6, 6).triu(1).bool(), -torch.inf).softmax(-1)
+    mask = (torch.arange(3 * 2 * 6 * 6).view(3, 2, 6, 6) % 3 > 0).double()
+    kept = {"inverted": 2 * mask, "scaled": mask, "spatial": torch.ones_like(mask)}[kind]
+
+    def out(weights):
+        return layer.out((weights @ v).transpose(1, 2).flatten(2))
+
+    with draws.supplied(lambda shape, device: mask.view(shape)):
+        torch.testing.assert_close(layer(x), out(weights * kept))
+    torch.testing.assert_close(layer.eval()(x), out(weights * (0.5 if kind == "scaled" else 1)))
+
+
+def test_the_fused_kernel_drops_as_we_do():
+    """The mean of 4,000 training passes of torch's kernel is evaluation, within five standard errors."""
+    torch.manual_seed(0)
+    config = TransformerModel.model_validate({"heads": 1, "width": 4, "dropout": 0.3})
+    layer, x = Attention(config).double(), torch.randn(1, 5, 4, dtype=torch.float64)
+    with torch.no_grad():
+        y = layer(x.expand(4000, 5, 4))
+        away = (y.mean(0) - layer.eval()(x)[0]).abs()
+    assert (y.std(0) > 0).all() and (away < 5 * y.std(0) / 4000**0.5).all()

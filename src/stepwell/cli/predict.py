@@ -34,16 +34,29 @@ def predict(
         float,
         typer.Option(metavar="T", min=0.0, help="Text: below 1 is more cautious, 0 the likeliest character."),
     ] = 0.8,
-    seed: Annotated[int, typer.Option(metavar="N", min=0, help="Text: seed of the drawn characters.")] = 0,
+    monte_carlo: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N",
+            min=2,
+            help="Average N passes with dropout on, and add columns of uncertainty.",
+            show_default=False,
+        ),
+    ] = None,
+    seed: Annotated[
+        int, typer.Option(metavar="N", min=0, help="Text and --monte-carlo: seed of what is drawn.")
+    ] = 0,
     as_json: Json = False,
 ) -> None:
     """Add a prediction to every row of a file, or go on from a text."""
     from stepwell.progress import quietly
-    from stepwell.training import files, write_table
+    from stepwell.training import files, uncertain, write_table
     from stepwell.training import predict as predicting
 
     model = predicting.trained(run)
     if model.task == "text":
+        if monte_carlo is not None:
+            raise UserError(f"--monte-carlo adds columns to rows, and {run} is a run of text: leave it out")
         path = predicting.require_writable(out, (".txt",)) if out else None
         text, notes = predicting.continued(model, file, length, temperature, seed)
         if path is not None:
@@ -51,15 +64,17 @@ def predict(
         said = text if path is None else f"{length} characters written to {path}"
         print_told({"text": text, "file": str(path) if path else None}, said, notes, as_json)
         return
-    if (length, temperature, seed) != (500, 0.8, 0):
+    if (length, temperature) != (500, 0.8) or (seed and monte_carlo is None):
         raise UserError(
             f"--length, --temperature and --seed write text, and {run} is no run of text: leave them out"
         )
+    if monte_carlo is not None:
+        uncertain.require_dropout(model, run)
     path = predicting.require_writable(out, write_table.ENDINGS) if out else None
     # Where the table itself runs over the screen, it is seen how far it is.
     quiet = as_json or (path is None and sys.stdout.isatty())
     with quietly(quiet):
-        found = predicting.predicted(model, file)
+        found = predicting.predicted(model, file, monte_carlo or 0, seed)
         if path is not None:
             write_table.write_table(found.frames, path)
             said = f"{found.rows} predictions written to {path}"

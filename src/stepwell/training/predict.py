@@ -18,9 +18,8 @@ from stepwell.data.tablefile import batch_rows, reading
 from stepwell.data.text import decode
 from stepwell.errors import UserError
 from stepwell.nn import losses
-from stepwell.nn.network import Network
 from stepwell.progress import SILENT_SECONDS, Progress
-from stepwell.training import evaluate, metrics, model_file, pushed
+from stepwell.training import evaluate, metrics, model_file, pushed, uncertain
 from stepwell.training.generate import generate
 from stepwell.training.model_file import Trained
 from stepwell.training.run_folder import existing
@@ -48,21 +47,26 @@ class Predicted:
     notes: list[str]
 
 
-def predict(run: str | Path, file: str | Path) -> Any:
+def predict(run: str | Path, file: str | Path, monte_carlo: int = 0, seed: int = 0) -> Any:
     """Returns the file's rows in order, as one polars DataFrame, with what the model says of each.
 
     Classes: a column `prediction` (class names) and a column `probability_CLASS` for each class.
     Several labels: `prediction` lists those above one half. Regression: `prediction`, for several
     targets `prediction_TARGET`.
+    monte_carlo: predictions are the mean over so many passes with dropout on, whose masks follow from
+    `seed` and the row's number alone; further columns tell how sure the network is (see `uncertain`).
 
     Raises UserError where the file has a column of such a name itself: it would be lost.
     """
     import polars
 
-    return polars.concat(predicted(trained(run), file).frames)
+    model = trained(run)
+    if monte_carlo:
+        uncertain.require_dropout(model, run)
+    return polars.concat(predicted(model, file, monte_carlo, seed).frames)
 
 
-def predicted(model: Trained, file: str | Path) -> Predicted:
+def predicted(model: Trained, file: str | Path, monte_carlo: int = 0, seed: int = 0) -> Predicted:
     """As `predict`, for a file of any size."""
     if model.task == "text":
         raise UserError(
@@ -70,7 +74,8 @@ def predicted(model: Trained, file: str | Path) -> Predicted:
         )
     new = sources.read_new(model.preparation, str(file))
     own = new.table.lazy().collect_schema().names()
-    added = columns(model, np.zeros((0, _width(model))))
+    further = uncertain.names(model) if monte_carlo else []
+    added = columns(model, np.zeros((0, _width(model) + len(further))), further)
     if taken := [name for name in added if name in own]:
         raise UserError(
             f"{file}: it has a column {taken[0]!r} itself, and the predictions go into a column of that name:"
@@ -78,10 +83,18 @@ def predicted(model: Trained, file: str | Path) -> Predicted:
             " again)"
         )
     height = batch_rows(len(own) + len(added))
-    return Predicted(len(new.inputs), _frames(model, new, height, file), new.notes)
+    blocks = _uncertain(model, new.inputs, monte_carlo, seed) if monte_carlo else _outputs(model, new.inputs)
+    return Predicted(len(new.inputs), _frames(model, new, height, file, blocks, further), new.notes)
 
 
-def _frames(model: Trained, new: NewData, height: int, file: str | Path) -> Iterator[Any]:
+def _frames(
+    model: Trained,
+    new: NewData,
+    height: int,
+    file: str | Path,
+    outputs: Iterator[np.ndarray],
+    further: list[str],
+) -> Iterator[Any]:
     """Yields the table's rows, `height` at a time, with the columns of predictions."""
     done, rows = 0, len(new.inputs)
 
@@ -89,7 +102,6 @@ def _frames(model: Trained, new: NewData, height: int, file: str | Path) -> Iter
         return {"fraction": done / rows, "text": f"{done:,} of {rows:,} rows"}
 
     with Progress(state, after=SILENT_SECONDS), reading(file):
-        outputs = _outputs(model.network, new.inputs)
         waiting: list[np.ndarray] = []  # predicted, but not of this frame: the network has batches of its own
         for frame in new.table.lazy().collect_batches(chunk_size=height, maintain_order=True):
             while sum(map(len, waiting)) < len(frame):
@@ -97,22 +109,35 @@ def _frames(model: Trained, new: NewData, height: int, file: str | Path) -> Iter
             block = np.concatenate(waiting)
             waiting = [block[len(frame) :]]
             done += len(frame)
-            yield frame.with_columns(**columns(model, block[: len(frame)]))
+            yield frame.with_columns(**columns(model, block[: len(frame)], further))
 
 
 def _width(model: Trained) -> int:
     return len(model.targets if model.task == "regression" else model.classes)
 
 
-def _outputs(network: Network, inputs: Inputs) -> Iterator[np.ndarray]:
-    for index in evaluate.slices(len(inputs), inputs.shape, network.kind):
+def _outputs(model: Trained, inputs: Inputs) -> Iterator[np.ndarray]:
+    for index in evaluate.slices(len(inputs), inputs.shape, model.kind):
         with torch.no_grad():  # not around the yield, where it would hold for the caller too
-            block = network.predict(inputs.gather(index))
+            block = model.network.predict(inputs.gather(index))
         yield block.numpy()
 
 
-def columns(model: Trained, outputs: np.ndarray) -> dict[str, Any]:
-    """The columns of predictions by name."""
+def _uncertain(model: Trained, inputs: Inputs, samples: int, seed: int) -> Iterator[np.ndarray]:
+    for index in evaluate.slices(len(inputs), inputs.shape, model.kind):
+        yield uncertain.outputs(model, inputs.gather(index), samples, seed, int(index[0]))
+
+
+def columns(model: Trained, outputs: np.ndarray, further: list[str]) -> dict[str, Any]:
+    """The columns of predictions by name, and after them `further` ones, the last of `outputs`."""
+    import polars
+
+    last = outputs.shape[1] - len(further)
+    added = {name: polars.Series(v) for name, v in zip(further, outputs[:, last:].T, strict=True)}
+    return _predictions(model, outputs[:, :last]) | added
+
+
+def _predictions(model: Trained, outputs: np.ndarray) -> dict[str, Any]:
     import polars
 
     if model.task == "regression":

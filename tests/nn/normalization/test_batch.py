@@ -92,7 +92,7 @@ def test_buffers_are_rebound_and_come_back_from_functional_call():
     norm(torch.randn(8, 4))
     assert all(torch.equal(value, before) for value, before in zip(held, copies, strict=True))
     weights, buffers = dict(norm.named_parameters()), {k: v.clone() for k, v in norm.named_buffers()}
-    functional_call(norm, (weights, buffers), torch.randn(8, 4))
+    functional_call(norm, (weights, buffers), torch.randn(8, 4))  # pyright: ignore[reportArgumentType]
     assert int(buffers["num_batches_tracked"]) == 1  # the trap of the docstring: torch wrote into a copy
 
 

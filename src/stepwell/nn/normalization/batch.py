@@ -30,8 +30,10 @@ class BatchNorm(_BatchNorm):
        processes must that do not train one model together.
     3. Input of any number of dimensions.
 
-    Trap: a batch of one value a channel has no variance, and is refused. Source: Ioffe & Szegedy 2015,
-    algorithms 1 and 2; their ε is inside the root, as here.
+    Traps: a batch of one value a channel has no variance, and is refused. Who keeps a list of the buffers
+    keeps old ones: DistributedDataParallel, whose broadcast_buffers is of no use here and not needed, and
+    a CUDA graph captured by hand. Source: Ioffe & Szegedy 2015, algorithms 1 and 2; ε inside the root, as
+    here.
     """
 
     def __init__(

@@ -44,15 +44,15 @@ class SpectralNorm(nn.Module):
             matrix = weight.flatten(1)
             if self.training:
                 self._iterate(matrix.detach())
-            return weight / torch.dot(self._u, torch.mv(matrix, self._v))
+            return weight / (self._u @ (matrix @ self._v))
 
     def right_inverse(self, weight: Tensor) -> Tensor:
         """Assigning to `layer.weight` sets W, whatever its σ."""
         return weight
 
     def _iterate(self, matrix: Tensor) -> None:
-        self._u = F.normalize(torch.mv(matrix, self._v), dim=0, eps=self.eps)
-        self._v = F.normalize(torch.mv(matrix.T, self._u), dim=0, eps=self.eps)
+        self._u = F.normalize(matrix @ self._v, dim=0, eps=self.eps)
+        self._v = F.normalize(matrix.T @ self._u, dim=0, eps=self.eps)
 
 
 def spectral_norm(layer: Layer, name: str = "weight") -> Layer:

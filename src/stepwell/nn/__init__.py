@@ -10,14 +10,14 @@ if TYPE_CHECKING:
     from stepwell.nn.gradient_flow import GradientFlow
     from stepwell.nn.initialization.layers import initialize
     from stepwell.nn.initialization.residual import zero_init_residual
-    from stepwell.nn.signals import signals
+    from stepwell.nn.inspection import signals
 
 __all__ = ["GradientFlow", "init", "initialize", "signals", "zero_init_residual"]
 
 _NAMES = {  # fetched when asked for, since configs are read without torch
     "GradientFlow": "stepwell.nn.gradient_flow",
     "initialize": "stepwell.nn.initialization.layers",
-    "signals": "stepwell.nn.signals",
+    "signals": "stepwell.nn.inspection",
     "zero_init_residual": "stepwell.nn.initialization.residual",
 }
 
@@ -26,7 +26,5 @@ def __getattr__(name: str) -> Any:
     if name == "init":
         return import_module("stepwell.nn.initialization")
     if name in _NAMES:
-        found = getattr(import_module(_NAMES[name]), name)
-        globals()[name] = found  # a module of the same name would otherwise stand in its place
-        return found
+        return getattr(import_module(_NAMES[name]), name)
     raise AttributeError(f"module 'stepwell.nn' has no attribute '{name}'")

@@ -32,7 +32,7 @@ def measured(net, width=200):
 
 
 def test_a_linear_network_by_hand():
-    """Two matrices in float64: outputs X Wᵀ, gradients G and G W₂, their weights' GᵀH; exactly these numbers."""
+    """Two matrices in float64: outputs X Wᵀ, gradients G and G W₂, their weights' GᵀH: exactly these."""
     torch.manual_seed(0)
     net = nn.Sequential(nn.Linear(3, 4, bias=False), nn.Linear(4, 2, bias=False)).double()
     x, a = torch.randn(5, 3, dtype=torch.float64), torch.randn(5, 2, dtype=torch.float64)
@@ -72,7 +72,7 @@ def test_twenty_layers_have_the_closed_forms_factor(scheme, activation, factor, 
 
 
 def test_tanh_with_xavier_neither_dies_nor_saturates():
-    """Twenty layers of tanh: slowly smaller (as 1/√depth), hardly anything flat; N(0, 1) is flat nearly all over."""
+    """Twenty layers of tanh: slowly smaller (as 1/√depth), hardly anything flat; N(0, 1) is flat."""
     good, bad = (measured(deep(scheme, nn.Tanh)) for scheme in ("xavier", "large-normal"))
     sizes = [layer.sd for layer in good.layers if layer.kind == "Tanh"]
     assert 0.1 < sizes[-1] < sizes[0] < 0.7 and good.forward.course == "keeps"
@@ -92,7 +92,7 @@ def test_the_saturated_share_is_the_closed_form():
 
 
 def test_planted_dead_units_are_found_exactly():
-    """Three of 16 units, three of 12 channels and two of ten inner features, in modules and plain functions."""
+    """Three of 16 units, three of 12 channels and two of ten outputs, in modules and plain functions."""
 
     class Net(nn.Module):
         def __init__(self):

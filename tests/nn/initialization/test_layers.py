@@ -76,7 +76,7 @@ def test_a_transposed_convolution_keeps_the_variance():
 
 @pytest.mark.parametrize("make", [nn.LSTM, nn.GRU, nn.RNN, nn.LSTMCell, nn.GRUCell])
 def test_recurrent_layers_gate_by_gate(make):
-    """Each gate: inputs with variance 1 / fan_in, states orthogonal; biases 0, the LSTM's forget gate 1 once."""
+    """Each gate: inputs with variance 1 / fan_in, states orthogonal; biases 0, the LSTM's forget gate 1."""
     layer = make(300, 40)
     initialize(nn.Sequential(layer, nn.Linear(2, 2)), "he", generator=seeded())
     gates = {"LSTM": 4, "GRU": 3, "RNN": 1}[make.__name__.removesuffix("Cell")]
@@ -118,7 +118,7 @@ def test_the_bad_schemes_fill_every_matrix_alike():
 
 
 def test_shared_weights_are_drawn_once_and_for_the_layer():
-    """A head that shares the embedding's matrix gets 1 / fan_in: as an embedding its logits would be large."""
+    """A head that shares the embedding's matrix gets 1 / fan_in: with N(0, 1) its logits would be huge."""
     net = nn.Sequential(nn.Embedding(500, 64), nn.Linear(64, 64), nn.Linear(64, 500, bias=False))
     net[2].weight = net[0].weight
     alone = nn.Sequential(nn.Linear(64, 64), nn.Linear(64, 500, bias=False))

@@ -79,7 +79,7 @@ def main() -> None:
         Path(folder, "flow_net.py").write_text(OWN)
         sys.path.insert(0, folder)
         for name, keys, updates in RECIPES:
-            times = measure(keys, updates, options.rounds, Path(folder))
+            times = measure(keys, updates, options.rounds, Path(folder, name.partition(",")[0]))
             step = statistics.median(times["without"]) / updates * 1e3
             shown = [ratio(times[a], times[b]) for a, b in (("with", "without"), ("without", "bare"))]
             print(f"{name:<26}{step:>10.3f}{shown[0]:>26}{shown[1]:>26}", flush=True)

@@ -1,6 +1,7 @@
 """Dead and saturated units in training: exact counts, and training that does not notice."""
 
 import copy
+from typing import Any
 
 import pytest
 import torch
@@ -34,7 +35,8 @@ def known():
 
 def test_a_unit_is_dead_after_a_thousand_silent_samples_and_alive_at_its_first_sign():
     """Planted: 2 of 8 dead; nothing is said before 1,000 samples; one sample above zero revives a unit."""
-    net, units, found = nn.Sequential(nn.Linear(4, 8), nn.ReLU()), Units(), []
+    net: Any = nn.Sequential(nn.Linear(4, 8), nn.ReLU())
+    units, found = Units(), []
     with torch.no_grad():
         net[0].weight.abs_()
         net[0].bias.fill_(0.1)
@@ -54,7 +56,8 @@ def test_a_unit_is_dead_after_a_thousand_silent_samples_and_alive_at_its_first_s
 
 def test_a_unit_that_is_zero_for_most_samples_is_not_dead():
     """One that answers to one sample in a hundred is healthy, though 99 % of its outputs are zero."""
-    net, units = nn.Sequential(nn.Linear(1, 1), nn.ReLU()), Units()
+    net: Any = nn.Sequential(nn.Linear(1, 1), nn.ReLU())
+    units = Units()
     with torch.no_grad():
         net[0].weight.fill_(1.0)
         net[0].bias.fill_(-99.5)
@@ -78,7 +81,8 @@ def test_the_saturated_share_is_that_of_the_batch():
 
 def test_several_passes_of_an_update_count_together():
     """Accumulated batches: the samples of all, and a unit is alive if it is in any."""
-    net, units = nn.Sequential(nn.Linear(1, 2), nn.ReLU()), Units()
+    net: Any = nn.Sequential(nn.Linear(1, 2), nn.ReLU())
+    units = Units()
     with torch.no_grad():
         net[0].weight.copy_(torch.tensor([[1.0], [-1.0]]))
         net[0].bias.zero_()
@@ -94,7 +98,8 @@ def test_several_passes_of_an_update_count_together():
 
 def test_what_is_discarded_has_not_been_seen():
     """An update that is rolled back leaves the counts as they were."""
-    net, units = nn.Sequential(nn.Linear(1, 1), nn.ReLU()), Units()
+    net: Any = nn.Sequential(nn.Linear(1, 1), nn.ReLU())
+    units = Units()
     with units.watching(net):
         net(torch.ones(5, 1))
     units.discard()
@@ -163,7 +168,7 @@ def test_an_error_in_the_watching_is_kept_to_itself():
 def test_a_loop_of_ones_own():
     """Norms of gradient, update and weight by hand, at every second step; printed as a table."""
     torch.manual_seed(0)
-    net = Own()
+    net: Any = Own()
     flow, optimizer = sw.nn.GradientFlow(net, every=2), torch.optim.SGD(net.parameters(), lr=0.1)
     for step in range(1, 5):
         before = net.one.weight.detach().clone()

@@ -1,6 +1,7 @@
 """A whole model by scheme: torch's bits layer by layer where torch has them, closed forms elsewhere."""
 
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -29,7 +30,7 @@ def test_every_name_is_a_scheme_and_wrong_ones_get_the_nearest():
 @pytest.mark.parametrize(("scheme", "gain"), [("he", 2.0), ("xavier", 1.0), ("orthogonal", 1.0)])
 def test_layers_in_order_are_torchs_bits(scheme, gain):
     """Linear and convolution as torch.nn.init draws them, the last layer with gain 1; biases 0."""
-    net = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Flatten(), nn.Linear(32, 16), nn.Linear(16, 4))
+    net: Any = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Flatten(), nn.Linear(32, 16), nn.Linear(16, 4))
     g, init = seeded(), torch.nn.init
     assert initialize(net, scheme, generator=seeded()) == []
     for layer, square in ((net[0], gain), (net[3], gain), (net[4], 1.0)):
@@ -68,7 +69,7 @@ def test_variance_by_kind(scheme, layer, variance):
 
 def test_a_transposed_convolution_keeps_the_variance():
     """Stride 2, window 4: away from the border outputs have the variance of a layer with gain 1."""
-    net = nn.Sequential(nn.ConvTranspose2d(64, 64, 4, 2).double())
+    net: Any = nn.Sequential(nn.ConvTranspose2d(64, 64, 4, 2).double())
     initialize(net, "he", generator=seeded())
     x = torch.randn(4, 64, 16, 16, dtype=torch.float64, generator=seeded())
     assert net(x)[:, :, 4:-4, 4:-4].var().item() == pytest.approx(1.0, abs=0.05)
@@ -119,9 +120,9 @@ def test_the_bad_schemes_fill_every_matrix_alike():
 
 def test_shared_weights_are_drawn_once_and_for_the_layer():
     """A head that shares the embedding's matrix gets 1 / fan_in: with N(0, 1) its logits would be huge."""
-    net = nn.Sequential(nn.Embedding(500, 64), nn.Linear(64, 64), nn.Linear(64, 500, bias=False))
+    net: Any = nn.Sequential(nn.Embedding(500, 64), nn.Linear(64, 64), nn.Linear(64, 500, bias=False))
     net[2].weight = net[0].weight
-    alone = nn.Sequential(nn.Linear(64, 64), nn.Linear(64, 500, bias=False))
+    alone: Any = nn.Sequential(nn.Linear(64, 64), nn.Linear(64, 500, bias=False))
     initialize(net, "he", generator=seeded())
     initialize(alone, "he", generator=seeded())
     assert torch.equal(net[0].weight, alone[1].weight) and torch.equal(net[1].weight, alone[0].weight)
@@ -140,7 +141,7 @@ def test_frozen_and_unknown_parameters_are_left_alone_and_named():
             )
             self.frozen.weight.requires_grad_(False).fill_(2.0)
 
-    net = Own()
+    net: Any = Own()
     assert initialize(net, "zeros") == ["token", "frozen.weight"]
     assert net.token.sum() == 3 and net.frozen.weight.sum() == 18 and not net.layer.weight.any()
 
@@ -148,8 +149,8 @@ def test_frozen_and_unknown_parameters_are_left_alone_and_named():
 @pytest.mark.parametrize("wrap", [parametrizations.weight_norm, parametrizations.spectral_norm])
 def test_parametrized_weights_are_assigned_through_their_parametrization(wrap):
     """Weight norm: the very weight; spectral norm: that weight over its norm, whose iteration has settled."""
-    plain = nn.Sequential(nn.Linear(30, 20), nn.Linear(20, 5))
-    net = nn.Sequential(wrap(nn.Linear(30, 20)), nn.Linear(20, 5))
+    plain: Any = nn.Sequential(nn.Linear(30, 20), nn.Linear(20, 5))
+    net: Any = nn.Sequential(wrap(nn.Linear(30, 20)), nn.Linear(20, 5))
     initialize(plain, "he", generator=seeded())
     assert initialize(net, "he", generator=seeded()) == []
     w = plain[0].weight
@@ -175,14 +176,14 @@ def test_what_cannot_be_set_is_refused_before_anything_is_changed():
         (hooked, "computed from weight_g"),
         (squared, "Square, which has no right_inverse"),
     ):
-        net = nn.Sequential(nn.Linear(3, 3), layer)
+        net: Any = nn.Sequential(nn.Linear(3, 3), layer)
         before = net[0].weight.clone()
         with pytest.raises(UserError, match=words):
             initialize(net, "he")
         assert torch.equal(net[0].weight, before)
     with pytest.raises(UserError, match="has no use for a batch"):
         initialize(nn.Linear(3, 3), "he", batch=torch.ones(1, 3))
-    normed = parametrizations.weight_norm(nn.Linear(3, 3))
+    normed: Any = parametrizations.weight_norm(nn.Linear(3, 3))
     with pytest.raises(UserError, match="choose another scheme"):
         initialize(normed, "zeros")
     assert bool(normed.weight.isfinite().all())
@@ -190,7 +191,9 @@ def test_what_cannot_be_set_is_refused_before_anything_is_changed():
 
 def test_the_type_of_the_weights_stays():
     """bfloat16 is drawn in float32 and rounded; float64 has torch's float64 bits."""
-    nets = [nn.Sequential(nn.Linear(5, 4), nn.Linear(4, 3)).to(t) for t in (torch.bfloat16, torch.float32)]
+    nets: list[Any] = [
+        nn.Sequential(nn.Linear(5, 4), nn.Linear(4, 3)).to(t) for t in (torch.bfloat16, torch.float32)
+    ]
     for net in nets:
         initialize(net, "orthogonal", generator=seeded())
     assert torch.equal(nets[0][0].weight, nets[1][0].weight.bfloat16())
@@ -198,7 +201,7 @@ def test_the_type_of_the_weights_stays():
 
 def test_a_gain_of_ones_own():
     """tanh's 5/3 for Xavier: variance times (5/3)², but in the last layer."""
-    net = nn.Sequential(nn.Linear(400, 400), nn.Tanh(), nn.Linear(400, 400))
+    net: Any = nn.Sequential(nn.Linear(400, 400), nn.Tanh(), nn.Linear(400, 400))
     initialize(net, "xavier-normal", gain=5 / 3, generator=seeded())
     assert net[0].weight.var().item() == pytest.approx(25 / 9 / 400, rel=0.03)
     assert net[2].weight.var().item() == pytest.approx(1 / 400, rel=0.03)

@@ -42,9 +42,11 @@ def variances(net, x):
     found = {}
     for name, module in net.named_modules():
         if isinstance(module, (nn.Linear, nn.Conv2d)):
-            module.register_forward_hook(
-                lambda m, a, y, n=name: found.__setitem__(n, y.var(correction=0).item())
-            )
+
+            def note(module, args, output, name=name):
+                found[name] = output.var(correction=0).item()
+
+            module.register_forward_hook(note)
     with measuring(net), torch.no_grad():
         net(x)
     return found

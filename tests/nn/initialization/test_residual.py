@@ -1,5 +1,7 @@
 """Residual branches that begin at zero: every block is the identity."""
 
+from typing import Any
+
 import pytest
 import torch
 from torch import nn
@@ -63,7 +65,7 @@ def test_what_has_no_branch_or_cannot_be_zero_is_refused():
     """An MLP; a weight that is a direction. The weight stays as it was."""
     with pytest.raises(UserError, match="Sequential has no residual branch"):
         sw.nn.zero_init_residual(registry.build(MLPModel(), (3,), 2))
-    net = Block(nn.utils.parametrizations.spectral_norm(nn.Linear(4, 4)).eval())
+    net: Any = Block(nn.utils.parametrizations.spectral_norm(nn.Linear(4, 4)).eval())
     before = net.end.weight.clone()
     with pytest.raises(UserError, match="cannot begin at zero with _SpectralNorm"):
         sw.nn.zero_init_residual(net)

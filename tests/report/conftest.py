@@ -81,6 +81,11 @@ def _metrics(task: str, k: int, rows: int, random: np.random.Generator) -> list[
             }
             for place, name in enumerate(LAYERS)
         },
+        "units": {
+            "body.1": {"dead": None if k < rows / 8 else 0.6 * progress},
+            "body.2:tanh": {"saturated": 0.4 * (1 - progress)},
+            NASTY: {"dead": 0.0},
+        },
     }
     lines = [train]
     if k % max(rows // 25, 1) == 0:

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from stepwell.nn.gradient_flow import GradientFlow
     from stepwell.nn.initialization.layers import initialize
     from stepwell.nn.initialization.residual import zero_init_residual
+    from stepwell.nn.inspection import signals
     from stepwell.nn.mixed import mixed_loss
     from stepwell.nn.normalization.batch import BatchNorm
     from stepwell.nn.normalization.group import GroupNorm
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
     from stepwell.nn.normalization.spectral import spectral_norm
     from stepwell.nn.normalization.weight import weight_norm
     from stepwell.nn.running_statistics import reestimate
-    from stepwell.nn.signals import signals
     from stepwell.nn.stochastic_depth import StochasticDepth
     from stepwell.nn.uncertainty import monte_carlo
 
@@ -58,7 +58,7 @@ _PLACES = {
     "mixed_loss": "mixed",
     "monte_carlo": "uncertainty",
     "reestimate": "running_statistics",
-    "signals": "signals",
+    "signals": "inspection",
     "spectral_norm": "normalization.spectral",
     "weight_norm": "normalization.weight",
     "zero_init_residual": "initialization.residual",
@@ -69,7 +69,5 @@ def __getattr__(name: str) -> Any:
     if name == "init":
         return import_module("stepwell.nn.initialization")
     if name in _PLACES:
-        found = getattr(import_module(f"stepwell.nn.{_PLACES[name]}"), name)
-        globals()[name] = found  # a module of the same name would otherwise stand in its place
-        return found
+        return getattr(import_module(f"stepwell.nn.{_PLACES[name]}"), name)
     raise AttributeError(f"module 'stepwell.nn' has no attribute '{name}'")

@@ -29,7 +29,9 @@ def measuring(model: nn.Module) -> Iterator[None]:
             after.callback(setattr, module, "training", module.training)
             for name, buffer in module._buffers.items():
                 if buffer is not None:
-                    after.callback(_put_back, module, name, buffer, buffer.detach().clone())
+                    # A copy for the meantime: a backward pass that is still to come may need the original.
+                    module._buffers[name] = buffer.detach().clone()
+                    after.callback(module._buffers.__setitem__, name, buffer)
             recurrent = isinstance(module, nn.RNNBase)
             if recurrent:
                 after.callback(setattr, module, "dropout", module.dropout)
@@ -38,10 +40,3 @@ def measuring(model: nn.Module) -> Iterator[None]:
         if "torch._dynamo" in sys.modules:  # else nothing has been compiled, and to load it takes a second
             after.enter_context(torch.compiler.set_stance("force_eager"))
         yield
-
-
-def _put_back(module: nn.Module, name: str, buffer: torch.Tensor, value: torch.Tensor) -> None:
-    """The same tensor with the same values, whether the module changed it or bound another one."""
-    with torch.no_grad():
-        buffer.copy_(value)
-    module._buffers[name] = buffer

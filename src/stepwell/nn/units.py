@@ -31,6 +31,7 @@ class Units:
         self.counts: dict[str, Tensor] = {}  # (units + 1,) int64
         self._new: dict[str, Tensor] = {}
         self._flat: dict[str, list[Tensor]] = {}
+        self._places: dict[str, None] = {}  # in order of execution
 
     @contextmanager
     def watching(self, model: nn.Module) -> Iterator[None]:
@@ -65,20 +66,22 @@ class Units:
         looked = [counts[-1].double() for counts in self._new.values()]
         flat = [torch.stack(found).double().mean() for found in self._flat.values()]
         values = torch.stack([*shares, *looked, *flat]).tolist() if shares or flat else []
-        found: dict[str, dict[str, float | None]] = {}
+        found: dict[str, dict[str, float | None]] = {place: {} for place in self._places}
         for k, place in enumerate(self._new):
-            found[place] = {"dead": values[k] if values[k + len(shares)] >= ENOUGH else None}
+            found[place]["dead"] = values[k] if values[k + len(shares)] >= ENOUGH else None
         for place, value in zip(self._flat, values[2 * len(shares) :], strict=True):
-            found[place] = {"saturated": value}
+            found[place]["saturated"] = value
         self.discard()
         return found
 
     def discard(self) -> None:
         """Forgets what was seen since the last commit."""
-        self._new, self._flat = {}, {}
+        self._new, self._flat, self._places = {}, {}, {}
 
     def _see(self, activation: Activation) -> None:
         place = activation.place
+        if activation.limit is not None:
+            self._places[place] = None
         if activation.limit == "saturated":
             self._flat.setdefault(place, []).append(activation.flat())
         elif activation.limit == "dead":

@@ -14,7 +14,7 @@ from stepwell.report.wording import elide_middle
 LEFT, RIGHT, TOP, HEIGHT, BETWEEN = 74, 24, 64, 190, 44  # pixels; HEIGHT of a panel's plotted area
 STEP = (14, 40)  # pixels from one layer to the next, at least and at most
 LETTERS = 24  # of a layer's name
-NARROWEST, WIDEST = 420, 1400
+NARROWEST, WIDEST = 540, 1400
 X_LABEL = "layer, in order of execution"
 ZERO = "#d55e00"  # Okabe and Ito's vermilion: a layer at exactly 0, which has no place on the axis
 
@@ -124,11 +124,13 @@ def _cross(x: float, y: float) -> str:
 
 
 def _decades(sizes: Sequence[float]) -> tuple[int, int]:
-    """Whole powers of ten around all sizes, at least one decade."""
+    """Whole powers of ten around all sizes; three decades at least, or what is harmless would look steep."""
     if not sizes:
-        return -1, 0
+        return -3, 0
     low, high = math.floor(math.log10(min(sizes)) + 1e-9), math.ceil(math.log10(max(sizes)) - 1e-9)
-    return low, max(high, low + 1)
+    while high - low < 3:
+        low, high = (low - 1, high) if (high - low) % 2 else (low, high + 1)
+    return low, high
 
 
 def _text(text: str) -> str:

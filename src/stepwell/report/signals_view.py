@@ -11,7 +11,7 @@ from typing import Any
 from stepwell.data import sources
 from stepwell.data.dataset import DataSet
 from stepwell.nn.configs import UserModel
-from stepwell.nn.signals import WIDTH, Layer, Signals, measure
+from stepwell.nn.inspection import WIDTH, Layer, Signals, measure
 from stepwell.recipe import Recipe, choose_device, read_recipe, resolve
 from stepwell.report.log_chart import Panel, Point, svg
 from stepwell.report.schedule_view import require_svg as require_svg

@@ -167,16 +167,18 @@ class _Recorder:
     def _hook(self, path: str) -> Callable[..., None]:
         def seen(module: nn.Module, args: Any, output: Any) -> None:
             y = next(_tensors(output), None)
-            if y is None or y is self._last or not y.is_floating_point() or not y.numel():
+            activation = self._found.pop(path, None)
+            if y is None or not y.is_floating_point() or not y.numel():
                 return
+            if y is self._last and activation is None:
+                return  # what a module inside it returned; an activation may work in place
             own = list(_own(module))
             given = next(_tensors(args), None)
             passed_on = given is not None and given.data_ptr() == y.data_ptr() and given.numel() == y.numel()
-            activation = self._found.pop(path, None)
             if passed_on and not own and activation is None:
                 return  # Flatten, Identity, dropout that drops nothing
             count = sum(p.numel() for _, p in own)
-            self._add(path or type(module).__name__, type(module).__name__, y, count, activation)
+            self._add(_shown(path) or type(module).__name__, type(module).__name__, y, count, activation)
             self.layers[-1].product = isinstance(module, PRODUCTS)
             self._weights[-1] = [p for name, p in own if "bias" not in name]
 
@@ -184,7 +186,7 @@ class _Recorder:
 
     def _activation(self, activation: Activation) -> None:
         if ":" in activation.place:
-            self._add(activation.place, activation.function, activation.output, 0, activation)
+            self._add(_shown(activation.place), activation.function, activation.output, 0, activation)
         else:
             self._found[activation.place] = activation  # its module's hook follows
 
@@ -200,6 +202,11 @@ class _Recorder:
         self.layers.append(layer)
         self._weights.append([])
         self._last = y
+
+
+def _shown(path: str) -> str:
+    """A path without the wrapper that torch.compile puts around a module."""
+    return path.replace("_orig_mod.", "").replace("_orig_mod", "")
 
 
 def _note(layer: Layer) -> Callable[[Tensor], None]:

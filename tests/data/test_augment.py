@@ -134,9 +134,9 @@ def test_refusals(keys, shape, word):
         )
 
 
-def data_set(classes, channels=1, kind="image"):
+def data_set(classes, channels):
     data = sources.load(read_recipe().data)
-    data.kind, data.classes, data.input_shape = kind, classes, (channels, 8, 8)
+    data.classes, data.input_shape = classes, (channels, 8, 8)
     return data
 
 

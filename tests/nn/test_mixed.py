@@ -1,5 +1,7 @@
 """The loss of mixed samples is the weighted mean of the losses at both targets, for every loss."""
 
+from typing import Any
+
 import pytest
 import torch
 from torch.nn import functional as F
@@ -31,7 +33,7 @@ def test_one_sample_at_a_time(task, config):
     """Mean over the batch of λ L(z, own) + (1 − λ) L(z, partner), each sample by itself in float64."""
     generator = torch.Generator().manual_seed(0)
     n, z = 12, torch.randn(12, 5, generator=generator, dtype=torch.float64)
-    y = Mixed(
+    y: Any = Mixed(
         targets(task, n, generator), targets(task, n, generator), torch.rand(n, generator=generator).double()
     )
     loss = losses.build(losses.LOSSES[config["name"]].model_validate(config), task)
@@ -51,9 +53,8 @@ def test_cross_entropy_is_that_of_the_blended_target():
     own, partner = (torch.randint(0, 4, (9,), generator=generator) for _ in range(2))
     lam = torch.rand(9, generator=generator, dtype=torch.float64)
     blended = lam[:, None] * F.one_hot(own, 4) + (1 - lam[:, None]) * F.one_hot(partner, 4)
-    loss = losses.mean(mixed_loss(lambda z, y: F.cross_entropy(z, y, reduction="none")))(
-        z, Mixed(own, partner, lam)
-    )
+    y: Any = Mixed(own, partner, lam)
+    loss = losses.mean(mixed_loss(lambda z, y: F.cross_entropy(z, y, reduction="none")))(z, y)
     truth = F.cross_entropy(z, blended)
     torch.testing.assert_close(loss, truth, rtol=1e-13, atol=0)
     gradients = [torch.autograd.grad(value, z)[0] for value in (loss, truth)]

@@ -6,15 +6,15 @@ from collections import OrderedDict
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import nullcontext
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from stepwell.data import counter
-from stepwell.data.augment.partners import Mixed
 from stepwell.data.dataset import Part
 
-Targets = Tensor | Mixed
+Targets = Any  # a tensor; a `Mixed`, which can be cut like one, where samples are mixed
 Batch = tuple[Tensor, Targets]
 Chunk = tuple[list[list[Batch]], torch.cuda.Event | None]  # the event says that it has been copied
 # (inputs, targets, sample numbers, the epoch's key, samples of an update) → inputs, targets

@@ -24,7 +24,7 @@ _DOES = {
     "binary": "tells {count} classes apart",
     "multi-class": "tells {count} classes apart",
     "multi-label": "tells which of {count} labels apply",
-    "text": "goes on from a text, a character at a time; it knows {count} characters",
+    "text": "goes on from a text, a character at a time, and knows {count} characters",
 }
 
 _TAKES = {
@@ -44,19 +44,22 @@ def readme(config: dict[str, Any]) -> str:
         targets=", ".join(_escaped(t) for t in config["targets"]), count=len(config["classes"])
     )
     model, versions = recipe["model"], config["versions"]
-    begun = f", beginning with the weights of {_escaped(model['from'])}" if model.get("from") else ""
+    begun = f"; it began with the weights of {_escaped(model['from'])}" if model.get("from") else ""
     gives = "values" if config["task"] == "regression" else "probabilities"
     licence = facts.get("licence") or UNKNOWN
-    said = "The licence is unknown: ask before you use it." if licence == UNKNOWN else f"Licence: {licence}."
+    said = "Licence: unknown. Ask before you use it." if licence == UNKNOWN else f"Licence: {licence}."
     sizes = [f"{facts['data'][p]:,} {word} samples" for p, word in _PARTS.items() if facts["data"].get(p)]
     return f"""---
 {_front(config, licence)}---
 
 # {_escaped(name)}
 
-A network of the kind `{model["name"]}` with {facts["parameters"]:,} weights that {does}. It takes {takes}.
-It was trained on {_escaped(data)}{begun} with Stepwell {versions.get("stepwell")}, and finished on
-{facts["date"]}. {said}
+This {model["name"]} {does}.
+
+- It takes {takes}.
+- It has {facts["parameters"]:,} weights, trained on {_escaped(data)}{begun}.
+- It was finished on {facts["date"]} with Stepwell {versions.get("stepwell")}.
+- {said}
 
 ## Result
 

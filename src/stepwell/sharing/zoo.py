@@ -12,6 +12,7 @@ from stepwell.sharing.card import Card, card_of
 from stepwell.training import pushed
 
 WIDTH = 110  # of the table
+LIMITS = (WIDTH, 10, 11, 10, 36, 10, 10)  # of its columns; the first one takes what the others leave
 DEFAULT = "runs"
 
 
@@ -56,26 +57,27 @@ def table(cards: list[Card]) -> list[str]:
     whole = [card for card in cards if not card.problem]
     rows = [("model", "data", "network", "weights", "result", "licence", "trained")]
     for card in whole:
-        weights = "" if card.parameters is None else f"{card.parameters:,}"
         licence = "–" if card.licence is None else card.licence
-        rows.append((card.path, card.data, card.model, weights, result(card), licence, card.date))
-    limits = [0, 14, 14, 13, 36, 12, 10]
-    widths = [
-        min(max(map(len, column)), most) for column, most in zip(zip(*rows, strict=True), limits, strict=True)
-    ]
-    widths[0] = min(max(len(row[0]) for row in rows), WIDTH - sum(widths[1:]) - 2 * (len(widths) - 1))
+        rows.append((card.path, card.data, card.model, _count(card), result(card), licence, card.date))
+    longest = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    widths = [min(pair) for pair in zip(longest, LIMITS, strict=True)]
+    widths[0] = min(longest[0], WIDTH - sum(widths[1:]) - 2 * (len(widths) - 1))
     lines = []
     for row in rows if whole else []:
-        cells = [elide_middle(text, width) for text, width in zip(row, widths, strict=True)]
-        cells = [
-            f"{c:>{w}}" if i == 3 else f"{c:<{w}}" for i, (c, w) in enumerate(zip(cells, widths, strict=True))
-        ]
+        cells = [f"{elide_middle(text, n):<{n}}" for text, n in zip(row, widths, strict=True)]
+        cells[3] = f"{row[3]:>{widths[3]}}"
         lines.append("  ".join(cells).rstrip())
     wrong = [card for card in cards if card.problem]
     if wrong:
         lines += [*([""] if lines else []), "Not to be used:"]
         lines += [f"  {card.path}: {card.problem.rstrip('.')}" for card in wrong]
     return lines
+
+
+def _count(card: Card) -> str:
+    if card.parameters is None:
+        return "–"
+    return f"{card.parameters:,}" if card.parameters < 10**8 else f"{card.parameters / 1e9:.3g} G"
 
 
 def result(card: Card) -> str:

@@ -14,6 +14,7 @@ from stepwell.nn.layers import Layer, head_of, layers_of
 from stepwell.nn.network import Network
 from stepwell.optim.configs import CHOICES
 from stepwell.optim.optimizer import RuleOptimizer
+from stepwell.optim.prodigy import Prodigy
 
 
 def fine_tuning(model: Beginning, network: Network, outputs: int) -> FineTuning | None:
@@ -73,10 +74,12 @@ class FineTuning:
         """What to give to the recipe's optimizer: groups, the head's first, or the parameters if one rate is
         for all."""
         share = self.model.layer_rates
+        kind = CHOICES[optimizer.name].kind
         for key, wanted in (("layer_rates", share), ("unfreeze", self.model.unfreeze)):
-            if wanted is not None and not issubclass(CHOICES[optimizer.name].kind, RuleOptimizer):
+            together = not issubclass(kind, RuleOptimizer) or (kind is Prodigy and key == "layer_rates")
+            if wanted is not None and together:
                 raise UserError(
-                    f"model.{key} does not go with optimizer={optimizer.name}, which takes one step for all "
+                    f"model.{key} does not go with optimizer={optimizer.name}, which finds one step for all "
                     "weights together: choose another optimizer, or leave it out"
                 )
         if share is None:

@@ -22,6 +22,7 @@ from stepwell.nn.beginning import Beginning
 from stepwell.nn.configs import UserModel
 from stepwell.nn.network import Network
 from stepwell.nn.views import SHARE, Views
+from stepwell.nn.without_memory import without_memory
 from stepwell.recipe import Recipe
 from stepwell.recipe.schema import choose
 from stepwell.training import checkpoint
@@ -146,7 +147,7 @@ def build(path: Path, tensors: dict[str, Tensor], about: dict[str, Any]) -> Trai
     model = _config(path, "model", about)
     own = isinstance(model, UserModel)
     shape = tuple(about["input_shape"])
-    with torch.random.fork_rng(devices=[]), nullcontext() if own else torch.device("meta"):
+    with torch.random.fork_rng(devices=[]), nullcontext() if own else without_memory():
         body = registry.build(model, shape, about["outputs"], about["kind"])
     statistics = [tensors.get(name) for name in ("target_mean", "target_std")]
     shift = torch.zeros_like(tensors["input_offset"]) if "input_offset" in tensors else None

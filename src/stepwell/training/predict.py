@@ -230,10 +230,8 @@ def evaluate_file(run: str | Path, file: str | Path | None) -> dict[str, Any]:
         part = Part(new.inputs, new.targets, torch.arange(len(new.inputs)))
         notes = list(new.notes)
         if Path(file).is_file() and file_fingerprint(str(file)) == model.fingerprint:
-            notes.append(
-                f"{file} is what this run learnt from, so most of its rows are no test; without a file "
-                "the run's own test part is measured"
-            )
+            own = "; without a file the run's own test part is measured" * (not pushed.is_pushed(run))
+            notes.append(f"{file} is what this run learnt from, so most of its rows are no test{own}")
     if not len(part):
         raise UserError("there is nothing to evaluate on: the test part is empty; name a file")
     loss = losses.build(model.loss, model.task)

@@ -29,7 +29,7 @@ from stepwell.training import first_weights
 from stepwell.training.closure_optimizer import ClosureOptimizer, flattened, restored
 from stepwell.training.fine_tuning import fine_tuning
 from stepwell.training.pace import Pace
-from stepwell.training.transfer import Source, begin
+from stepwell.training.transfer import Source, begin, require_same_inputs
 from stepwell.training.user_model import try_out
 
 
@@ -43,6 +43,8 @@ class Run:
     def __init__(self, recipe: Recipe, data: DataSet, source: Source | None = None) -> None:
         self.recipe, self.data, self.source = recipe, data, source
         self.device = choose_device(recipe.training.device)
+        if source is not None:
+            require_same_inputs(data, source)
         torch.manual_seed(counter.key(recipe.seed, 0))
         body = registry.build(recipe.model, data.input_shape, data.outputs, data.kind)
         self.network = Network.of(body, data).to(self.device)

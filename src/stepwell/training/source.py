@@ -5,8 +5,10 @@ from __future__ import annotations
 import shlex
 import tempfile
 from pathlib import Path
+from typing import Any
 
 from pydantic import ValidationError
+from torch import Tensor
 
 from stepwell.errors import UserError
 from stepwell.nn.beginning import Beginning
@@ -65,12 +67,19 @@ def find(place: str) -> Source:
         command = f"stepwell train --resume {shlex.quote(place)}"
         raise UserError(f"model.from: {place} is not finished: go on with it first by {command}")
     digest = result["weights"].get("digest")
-    return Source(place, *model_file.read_run(folder.model_file, digest), str(digest))
+    tensors, about = model_file.read_run(folder.model_file, digest)
+    return _source(place, folder.model_file, tensors, about, str(digest))
 
 
 def _of_pushed(place: str, folder: Path) -> Source:
     found = pushed.read(folder)
-    return Source(place, found.tensors, found.about, found.digest)
+    return _source(place, folder / pushed.MODEL, found.tensors, found.about, found.digest)
+
+
+def _source(place: str, file: Path, tensors: dict[str, Tensor], about: dict[str, Any], digest: str) -> Source:
+    """Builds the source's model, since the file has its tensors by name and not in their order."""
+    network = model_file.build(file, tensors, about).network
+    return Source(place, network.state_dict(), about, digest)
 
 
 def keep(source: Source | None, folder: RunFolder) -> None:
@@ -90,7 +99,7 @@ def kept(recipe: Recipe, folder: RunFolder) -> Source | None:
         return source
     try:
         tensors, told = checkpoint.read(folder.source_file)
-        return Source(told["place"], tensors, told["about"], told["digest"])
+        return _source(told["place"], folder.source_file, tensors, told["about"], told["digest"])
     except (UserError, KeyError):
         raise UserError(
             f"{folder.source_file}, the weights that this run began with, is missing or damaged: put it "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from statistics import median
 from typing import Any
@@ -21,7 +22,11 @@ UNITS = 20.0  # times as large or small as the source's inputs: these are in oth
 
 @dataclass
 class Source:
-    """A trained model to begin with. place: as the user named it. about: see `model_file.save`."""
+    """A trained model to begin with.
+
+    place: as the user named it. tensors: in the order of the model's own state_dict. about: see
+    `model_file.save`.
+    """
 
     place: str
     tensors: dict[str, Tensor]
@@ -41,33 +46,30 @@ def begin(network: Network, data: DataSet, source: Source) -> list[str]:
     were fitted to inputs in those units, a frozen body would get others than it was trained on, and of
     few samples the deviations are noisy. The targets' statistics go with the head.
 
-    Raises UserError where the data is not of the source's kind and shape, or in other units.
+    `require_same_inputs` comes before it.
     """
     about, place = source.about, source.place
-    _require_same_inputs(data, source)
     head = f"body.{head_of(network.body, data.outputs)}."
     theirs, alike = about["classes"] or about["targets"], data.classes or data.targets
     same = (about["task"], theirs) == (data.task, alike)
     rows: set[str] = set()
     if data.kind == "text" and not same:
         rows = {f"{head}weight", f"{head}bias", _embedding(network, data.outputs)}
-    fresh = network.state_dict()
-    if fresh.keys() - {"target_mean", "target_std"} != source.tensors.keys() - {"target_mean", "target_std"}:
-        raise UserError(f"the weights of {place} have other names than those of model={_model(source)} here")
-    for name, value in fresh.items():
-        new_head = name.startswith(head) or name in ("target_mean", "target_std")
+    for name, value, old in _pairs(network, source):
         if name in rows:
-            _copy_rows(value, data.classes, source.tensors[name], theirs)
-        elif same or not new_head:
-            if name.startswith("body.") and source.tensors[name].shape != value.shape:
+            _copy_rows(value, data.classes, old, theirs)
+        elif same or not name.startswith(head):
+            if old.shape != value.shape:
                 raise UserError(
-                    f"{name.removeprefix('body.')} of {place} has shape {tuple(source.tensors[name].shape)}, "
-                    f"and this data needs {tuple(value.shape)}"
+                    f"model.from: {name} of {place} has shape {tuple(old.shape)}, and this data needs "
+                    f"{tuple(value.shape)}"
                 )
-            if name in ("input_scale", "input_offset", "target_mean", "target_std"):
-                setattr(network, name, source.tensors[name].to(value.device, copy=True))
-            else:
-                value.copy_(source.tensors[name])
+            value.copy_(old)
+    device = next(network.body.parameters()).device
+    kept = ("input_scale", "input_offset", *(("target_mean", "target_std") if same else ()))
+    for name in kept:
+        if name in source.tensors:
+            setattr(network, name, source.tensors[name].to(device, copy=True))
     what = "targets" if data.task == "regression" else "classes"
     if same:
         told = f"and the head, since the {what} are the same"
@@ -78,6 +80,20 @@ def begin(network: Network, data: DataSet, source: Source) -> list[str]:
         other = f"{what} {listing(alike, 3)}, not {listing(theirs, 3)}"
         told = f"and the head is new, since this data has the {other}"
     return [f"the body's weights are those of {place}, {told}; inputs are standardized as there"]
+
+
+def _pairs(network: Network, source: Source) -> Iterator[tuple[str, Tensor, Tensor]]:
+    """Yields the body's entries with those of the source that stand in their place.
+
+    By order, not by name: in a Sequential the names are numbers, which a dropout that is new here shifts.
+    """
+    fresh = [(n, v) for n, v in network.state_dict().items() if n.startswith("body.")]
+    old = [(n, v) for n, v in source.tensors.items() if n.startswith("body.")]
+    last = [[name.rpartition(".")[2] for name, _ in entries] for entries in (fresh, old)]
+    if last[0] != last[1]:
+        raise UserError(f"model.from: the model of {source.place} has other layers than what is built here")
+    for (name, value), (_, values) in zip(fresh, old, strict=True):
+        yield name, value, values
 
 
 def _embedding(network: Network, characters: int) -> str:
@@ -99,11 +115,7 @@ def _copy_rows(value: Tensor, ours: list[str], source: Tensor, theirs: list[str]
         value[here] = source[there].to(value.device)
 
 
-def _model(source: Source) -> str:
-    return source.about["recipe"]["model"]["name"]
-
-
-def _require_same_inputs(data: DataSet, source: Source) -> None:
+def require_same_inputs(data: DataSet, source: Source) -> None:
     """Raises UserError for data that the source's body cannot take, or would take for something else."""
     about, place = source.about, source.place
     kind, shape = about["kind"], tuple(about["input_shape"])

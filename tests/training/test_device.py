@@ -40,6 +40,10 @@ RECIPES = {
     "rnn": {"model": "rnn", "optimizer": "sgd"},
     "regression": {"data": "diabetes", "loss": "huber", "optimizer": "momentum-displacement"},
     "transformer": {"data": "TEXT", "model.layers": 1},
+    "spectral": {"model": "cnn", "model.norm": "spectral", "model.dropout": {"p": 0.2, "kind": "spatial"}},
+    "cumulative": {"model": "cnn", "model.norm.momentum": None},
+    "by batch": {"model": "resnet", "model.depth": 8, "model.stochastic_depth": {"p": 0.5, "by": "batch"}},
+    "attention": {"data": "TEXT", "model.layers": 1, "model.dropout": 0.1, "model.stochastic_depth": 0.5},
 }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from typing import TypeVar
 
 import torch
@@ -40,7 +41,8 @@ class SpectralNorm(nn.Module):
             self._iterate(weight.detach().flatten(1))
 
     def forward(self, weight: Tensor) -> Tensor:
-        with torch.autocast(weight.device.type, enabled=False):
+        kind = weight.device.type
+        with torch.autocast(kind, enabled=False) if kind != "meta" else nullcontext():
             matrix = weight.flatten(1)
             if self.training:
                 self._iterate(matrix.detach())

@@ -78,8 +78,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         Path(folder, "flow_net.py").write_text(OWN)
         sys.path.insert(0, folder)
-        for name, keys, updates in RECIPES:
-            times = measure(keys, updates, options.rounds, Path(folder, name.partition(",")[0]))
+        for number, (name, keys, updates) in enumerate(RECIPES):
+            times = measure(keys, updates, options.rounds, Path(folder, str(number)))
             step = statistics.median(times["without"]) / updates * 1e3
             shown = [ratio(times[a], times[b]) for a, b in (("with", "without"), ("without", "bare"))]
             print(f"{name:<26}{step:>10.3f}{shown[0]:>26}{shown[1]:>26}", flush=True)

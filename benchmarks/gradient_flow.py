@@ -56,7 +56,7 @@ def net(input_shape, outputs, width=128):
 # Name, keys, updates a measurement.
 RECIPES: list[tuple[str, dict[str, Any], int]] = [
     ("default (digits, mlp)", {}, 3000),
-    ("mlp 3 × 512, about 5 ms", {"model.hidden": [512, 512, 512], "training.batch_size": 256}, 300),
+    ("mlp 3 × 512, about 5 ms", {"model.hidden": [512, 512, 512], "training.batch_size": 128}, 300),
     ("resnet 8, width 16", {"model": "resnet", "model.depth": 8}, 300),
     ("own, width 128", {"model": "flow_net:net"}, 3000),
     ("own, width 1024", {"model": "flow_net:net", "model.arguments": {"width": 1024}}, 300),

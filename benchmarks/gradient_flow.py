@@ -56,7 +56,7 @@ def net(input_shape, outputs, width=128):
 # Name, keys, updates a measurement.
 RECIPES: list[tuple[str, dict[str, Any], int]] = [
     ("default (digits, mlp)", {}, 3000),
-    ("mlp 3 × 512, about 5 ms", {"model.hidden": [512, 512, 512], "training.batch_size": 256}, 300),
+    ("mlp 3 × 512, about 5 ms", {"model.hidden": [512, 512, 512], "training.batch_size": 128}, 300),
     ("resnet 8, width 16", {"model": "resnet", "model.depth": 8}, 300),
     ("own, width 128", {"model": "flow_net:net"}, 3000),
     ("own, width 1024", {"model": "flow_net:net", "model.arguments": {"width": 1024}}, 300),
@@ -78,8 +78,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         Path(folder, "flow_net.py").write_text(OWN)
         sys.path.insert(0, folder)
-        for name, keys, updates in RECIPES:
-            times = measure(keys, updates, options.rounds, Path(folder, name.partition(",")[0]))
+        for number, (name, keys, updates) in enumerate(RECIPES):
+            times = measure(keys, updates, options.rounds, Path(folder, str(number)))
             step = statistics.median(times["without"]) / updates * 1e3
             shown = [ratio(times[a], times[b]) for a, b in (("with", "without"), ("without", "bare"))]
             print(f"{name:<26}{step:>10.3f}{shown[0]:>26}{shown[1]:>26}", flush=True)

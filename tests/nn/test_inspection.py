@@ -33,18 +33,19 @@ def measured(net, width=200):
 
 
 def test_a_linear_network_by_hand():
-    """Two matrices in float64: outputs X Wᵀ, gradients G and G W₂, their weights' GᵀH: exactly these."""
+    """Two layers in float64: outputs X Wᵀ + b, gradients G and G W₂, their weights' GᵀH: exactly these."""
     torch.manual_seed(0)
-    net: Any = nn.Sequential(nn.Linear(3, 4, bias=False), nn.Linear(4, 2, bias=False)).double()
+    net: Any = nn.Sequential(nn.Linear(3, 4), nn.Linear(4, 2)).double()
     x, a = torch.randn(5, 3, dtype=torch.float64), torch.randn(5, 2, dtype=torch.float64)
     first, second = signals(net, x, lambda y: (y * a).sum()).layers
     w1, w2 = net[0].weight.detach(), net[1].weight.detach()
-    h, back = x @ w1.T, a @ w2
-    for layer, y, g, w in ((first, h, back, back.T @ x), (second, h @ w2.T, a, a.T @ h)):
+    b1, b2 = net[0].bias.detach(), net[1].bias.detach()
+    h, back = x @ w1.T + b1, a @ w2
+    for layer, y, g, w in ((first, h, back, back.T @ x), (second, h @ w2.T + b2, a, a.T @ h)):
         found = [layer.mean, layer.sd, layer.gradient_sd, layer.gradient_norm, layer.weight_gradient]
         wanted = [y.mean(), y.std(correction=0), g.std(correction=0), g.norm(), w.norm()]
         assert found == pytest.approx([v.item() for v in wanted], rel=1e-12)
-    assert (first.name, first.kind, first.shape, first.parameters) == ("0", "Linear", (5, 4), 12)
+    assert (first.name, first.kind, first.shape, first.parameters) == ("0", "Linear", (5, 4), 16)
     assert first.dead is None and first.saturated is None
 
 

@@ -67,6 +67,17 @@ def test_variance_by_kind(scheme, layer, variance):
     assert abs(w.var().item() / variance - 1) < 5 * math.sqrt((kurtosis - 1) / w.numel())
 
 
+def test_groups_are_layers_of_their_own():
+    """Xavier's units of a group are 512 / 8, which torch's count is not; orthogonal within each group."""
+    layer: Any = nn.Conv2d(64, 512, 3, groups=8)
+    net = nn.Sequential(layer, nn.Linear(2, 2))
+    initialize(net, "xavier-normal", generator=seeded())
+    assert layer.weight.var().item() == pytest.approx(2 / ((8 + 64) * 9), rel=0.05)
+    initialize(net, "orthogonal", generator=seeded())
+    for group in layer.weight.flatten(1).chunk(8):
+        torch.testing.assert_close(group @ group.T, torch.eye(64), rtol=0, atol=1e-5)
+
+
 def test_a_transposed_convolution_keeps_the_variance():
     """Stride 2, window 4: away from the border outputs have the variance of a layer with gain 1."""
     net: Any = nn.Sequential(nn.ConvTranspose2d(64, 64, 4, 2).double())

@@ -14,7 +14,7 @@ from stepwell.data.augment.draws import Draws
 from stepwell.data.augment.flip import flip
 from stepwell.data.augment.noise import noise
 from stepwell.data.augment.rotation import rotation
-from stepwell.data.augment.scale import scale
+from stepwell.data.augment.translation import translation
 from stepwell.data.augment.units import Units
 from stepwell.errors import UserError
 from stepwell.recipe import read_recipe
@@ -39,13 +39,13 @@ def images(n=40, size=(3, 6, 9)):
 
 
 def test_the_order_is_that_of_the_table():
-    """Crop, flip, one interpolation of rotation after scale, noise: the same steps by hand."""
+    """Crop, flip, one interpolation of a turned and shifted image, noise: the same steps by hand."""
     x, sample = images(), torch.arange(40)
-    augment = sw.data.Augment(seed=5, sd=40.0, noise=0.5, rotation=30, scale=0.7, flip=0.5, crop=2)
+    augment = sw.data.Augment(seed=5, sd=40.0, noise=0.5, rotation=30, translation=0.2, flip=0.5, crop=2)
     out, _ = augment(x, sample=sample, epoch=3)
     draws = Draws(counter.key(5, 3), sample)
     want = flip(crop(x, draws, pad=2), draws, share=0.5)
-    maps = affine.compose(scale(draws, (6, 9), low=0.7), rotation(draws, (6, 9), degrees=30))
+    maps = affine.compose(rotation(draws, (6, 9), degrees=30), translation(draws, (6, 9), share=0.2))
     want = noise(affine.warp(want, maps), draws, Units(sd=40.0), sd=0.5)
     assert torch.equal(out, want)
 
@@ -91,6 +91,20 @@ def test_mixup_and_cutmix_share_the_samples():
     torch.testing.assert_close(out[~pasted], blended[~pasted])
     area = (out == partner).flatten(1).double().mean(1)
     torch.testing.assert_close(1 - area[pasted], y.lam[pasted].double(), rtol=0, atol=1e-6)
+
+
+def test_all_at_once_for_a_population():
+    """Every method and both mixtures under vmap: two members with keys of their own."""
+    x, sample, keys = images(12), torch.arange(12), torch.tensor([counter.key(1), counter.key(2)])
+    augment = sw.data.Augment(**ALL, mixup=0.4, cutmix=1.0)
+
+    def member(key):
+        out, y = augment.apply(x, sample, sample, key, 6)
+        return out, y.partner, y.lam
+
+    alone = [member(int(key)) for key in keys]
+    for k, found in enumerate(zip(*torch.vmap(member)(keys), strict=True)):
+        assert all(map(torch.equal, found, alone[k]))
 
 
 def test_without_a_key_nothing_is_changed():

@@ -109,6 +109,18 @@ def test_no_change_is_none():
         assert torch.equal(affine.warp(x, same, fill=fill), x.float())
 
 
+def test_a_shift_goes_where_it_was_drawn():
+    """A translation moves the image by what was drawn, to the right and down, not the other way."""
+    n, x = 50, torch.zeros(50, 1, 21, 21)
+    x[:, :, 10, 10] = 1
+    out = affine.warp(x, translation(draws(n), (21, 21), share=0.3), fill="zero")
+    places = torch.arange(21.0)
+    for stream, axis in ((12, 3), (13, 2)):
+        drawn = counter.uniform(counter.key(counter.key(7), stream), torch.arange(n)) * 2 - 1
+        center = (out.sum(axis)[:, 0] * places).sum(1)
+        torch.testing.assert_close(center - 10, (drawn * 0.3 * 21).float(), rtol=0, atol=1e-4)
+
+
 def test_what_is_drawn_has_its_distribution():
     """Kolmogorov's test on 20,000 draws: angle, log factor, shifts in shares, area of the window."""
     found, size = draws(20_000), (24, 26)

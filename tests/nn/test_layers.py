@@ -75,7 +75,7 @@ class Own(nn.Module):
         self.position = nn.Parameter(torch.zeros(4))
         self.inner = nn.ModuleDict({"a": nn.Embedding(7, 4), "b": nn.Linear(4, 7), "norm": nn.LayerNorm(7)})
         self.tied = nn.Linear(4, 7)
-        self.tied.weight = self.inner["a"].weight
+        self.tied.weight = self.inner["a"].weight  # type: ignore[assignment]
 
 
 def test_a_model_of_ones_own():

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -33,7 +34,7 @@ def begun(tmp_path_factory) -> Path:
     return folder
 
 
-def run_of(begun: Path, net: str = "mlp", **keys) -> Run:
+def run_of(begun: Path, net: str = "mlp", /, **keys: Any) -> Run:
     changes = {"data": NETS[net]["data"], "model.from": str(begun / net), **SMALL, **keys}
     recipe, found = source.settle(read_recipe(None, changes))
     data = sources.load(recipe.data)
@@ -71,7 +72,7 @@ def test_no_gradient_is_computed_for_what_is_frozen(begun):
     run = run_of(begun, "cnn", **{"model.freeze": 2})
     run.network.train()
     x, _ = run.data.train.gather(torch.arange(4))
-    body = run.network.body
+    body: Any = run.network.body
     assert not body[:8](x).requires_grad and body[:9](x).requires_grad
     loop.backward(run)
     assert [p.grad is None for p in body.parameters()] == [True] * 6 + [False] * 5
@@ -128,8 +129,8 @@ def test_layers_join_one_by_one(begun):
 def test_batch_norm_is_fixed_while_its_layer_is_frozen(begun):
     """The statistics of a layer stay to the bit until it joins, also after evaluations, and then move."""
     run = run_of(begun, "cnn", **{"model.unfreeze": 0.5})
-    norms = [m for m in run.network.body if isinstance(m, torch.nn.BatchNorm2d)]
-    first = [None] * 3
+    norms: list[Any] = [m for m in run.network.modules() if isinstance(m, torch.nn.BatchNorm2d)]
+    first: list[int | None] = [None] * 3
     for update in range(24):
         before = [m.running_mean.clone() for m in norms]
         run.network.eval()

@@ -144,7 +144,8 @@ class _Recorder:
         """Hooks on every module, inside `with`."""
         stack = ExitStack()
         for path, module in self.model.named_modules():
-            if type(module) in CONTAINERS:
+            # What computes a normalized weight is a part of its layer, whose output is what counts.
+            if type(module) in CONTAINERS or ".parametrizations." in f".{path}.":
                 continue
             with suppress(RuntimeError, AttributeError):  # scripted modules take no hooks
                 stack.callback(module.register_forward_hook(self._hook(path)).remove)
@@ -178,7 +179,8 @@ class _Recorder:
             if passed_on and not own and activation is None:
                 return  # Flatten, Identity, dropout that drops nothing
             count = sum(p.numel() for _, p in own)
-            self._add(_shown(path) or type(module).__name__, type(module).__name__, y, count, activation)
+            kind = type(module).__name__.removeprefix("Parametrized")
+            self._add(_shown(path) or kind, kind, y, count, activation)
             self.layers[-1].product = isinstance(module, PRODUCTS)
             self._weights[-1] = [p for name, p in own if "bias" not in name]
 

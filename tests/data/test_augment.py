@@ -107,6 +107,15 @@ def test_all_at_once_for_a_population():
         assert all(map(torch.equal, found, alone[k]))
 
 
+def test_everything_goes_where_the_batch_is():
+    """Sample numbers, tables and statistics follow the batch to its device, which is asked for no value."""
+    x, sample, mean = images(12), torch.arange(12), torch.zeros(3, 1, 1)
+    augment = sw.data.Augment(**ALL, mixup=0.4, cutmix=1.0, mean=mean, sd=mean + 1)
+    here = augment(x, sample, sample=sample, epoch=1)[0]
+    out, y = augment(x.to("meta"), sample.to("meta"), sample=sample, epoch=1)
+    assert {t.device.type for t in (out, y.own, y.partner, y.lam)} == {"meta"} and out.shape == here.shape
+
+
 def test_without_a_key_nothing_is_changed():
     """No augmentation hands on the same tensors."""
     x, y = images(), torch.arange(40)

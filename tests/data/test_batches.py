@@ -79,10 +79,10 @@ def test_the_transform_sees_the_samples_numbers_and_the_epochs_key():
     """Augmentation is called with each sample's own number, and with another key in another epoch."""
     keys = set()
 
-    def transform(x, sample, key):
-        assert torch.equal(x[:, 0].long(), sample)
+    def transform(x, y, sample, key, update):
+        assert torch.equal(x[:, 0].long(), sample) and len(y) == len(x) and update == source.size
         keys.add(key)
-        return x + 0.5
+        return x + 0.5, y
 
     source, count = batches(10, 4, transform=transform)
     assert all((x % 1 == 0.5).all() for update in range(3 * count) for x, _ in source.at(update))

@@ -58,7 +58,7 @@ class Augment:
         return made
 
     def _take(self, config: AugmentConfig, units: Units, device: torch.device | None) -> None:
-        self.config, self.units = config, units
+        self.config, self.units, self._device = config, units, device
         on = {name: setting.model_dump() for name, setting in config.settings().items()}
         for name in on.keys() & MIXES.keys():
             on[name]["alpha"] = Quantiles.of(on[name]["alpha"], device)
@@ -89,6 +89,8 @@ class Augment:
         if self.mixes and y is None:
             raise UserError("mixup and cutmix mix the targets too: give y")
         require_fitting(self.config, _KINDS[x.dim()], tuple(x.shape[1:]), 2)
+        if self._device != x.device:  # tables and statistics go where the batches are, once
+            self._take(self.config, self.units.to(x.device), x.device)
         return self.apply(x, y, sample.to(x.device), counter.key(self.seed, epoch), len(x))
 
     def apply(self, x: Tensor, y: Any, sample: Tensor, key: counter.Key, update: int) -> tuple[Tensor, Any]:

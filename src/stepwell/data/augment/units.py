@@ -29,6 +29,11 @@ class Units:
         """These units for the batch x: pixels in uint8 go from 0 to 255, whatever the training part has."""
         return replace(self, low=0.0, high=255.0) if x.dtype == torch.uint8 else self
 
+    def to(self, device: torch.device) -> Units:
+        """The same on another device."""
+        mean, sd = (v.to(device) if isinstance(v, Tensor) else v for v in (self.mean, self.sd))
+        return replace(self, mean=mean, sd=sd)
+
     def range(self) -> tuple[float, float]:
         """(low, high); UserError where nobody said them."""
         if self.low is None or self.high is None:

@@ -104,7 +104,9 @@ def test_names_in_the_card_are_no_markup(runs, tmp_path):
     """A class called like HTML, a table row or a heading stays a text of one line."""
     rows = [f"{i % 7},{('<b>|x', '# `y`')[i % 2]}" for i in range(40)]
     (tmp_path / "odd.csv").write_text("\n".join(["x,label", *rows, ""]))
-    sw.train({"data": str(tmp_path / "odd.csv"), "training.updates": 2}, out=str(tmp_path / "run"), quiet=True)
+    sw.train(
+        {"data": str(tmp_path / "odd.csv"), "training.updates": 2}, out=str(tmp_path / "run"), quiet=True
+    )
     sw.push(tmp_path / "run", tmp_path / "model")
     text = (tmp_path / "model/README.md").read_text().split("## Data")[1].split("##")[0]
     assert "<b>" not in text and r"&lt;b&gt;\|x" in text and r"\# \`y\`" in text

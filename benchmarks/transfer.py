@@ -2,7 +2,7 @@
 
     python benchmarks/transfer.py [--json] [--seeds 10] [--data mnist.npz]
 
-Every way has the same network, the same samples, the same number of updates, and the best of the same three
+Every way has the same network, the same samples, the same number of updates, and the best of the same four
 learning rates, which is chosen for each way and size on seeds that are not reported. A seed decides the
 samples, the source, which is trained anew for each, and the initial weights; so a row's difference to "from
 nothing" is paired. Accuracy is on samples of 5–9 that no run has seen. The interval is Student's, 95 %, over
@@ -24,7 +24,7 @@ from sklearn.datasets import load_digits
 
 from stepwell.training import train
 
-SIZES, RATES, CHOOSING = (10, 50, 200), (1e-3, 3e-3, 1e-2), range(1000, 1003)
+SIZES, RATES, CHOOSING = (10, 50, 200), (3e-3, 1e-2, 3e-2, 1e-1), range(1000, 1003)
 SOURCE_UPDATES, UPDATES, TEST = 500, 200, 400
 MODEL = {"model": "cnn", "model.channels": [16, 32]}
 COMMON = {

@@ -321,7 +321,6 @@ CASES = {
     "train augment.mixup=1 training.batch_size=1": "training.batch_size",
     "train augment.fill=zero": "augment.fill",
     "train augment.test_time=flip augment.test_time.share=0.5": "augment.test_time.share",
-    "inspect augment.flip=0.5": "--augmentation",
     "inspect --augmentation seen.png": "augment.flip=0.5",
     "inspect augment.flip=0.5 --augmentation seen.gif": ".png",
     "inspect augment.flip=0.5 --augmentation nowhere/seen.png": "no folder",

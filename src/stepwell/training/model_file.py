@@ -140,9 +140,9 @@ def check(path: Path, tensors: dict[str, Tensor], about: Any) -> None:
 
 
 def build(path: Path, tensors: dict[str, Tensor], about: dict[str, Any]) -> Trained:
-    """Builds the model that a checked file describes around the file's tensors, in evaluation mode.
+    """Builds the model that a checked file describes and puts its tensors into it, in evaluation mode.
 
-    Our own models are built without memory of their own, so that a file asks for no more than its size.
+    Our own models have no memory until they are known to fit, so a file asks for no more than its size.
     """
     model = _config(path, "model", about)
     own = isinstance(model, UserModel)
@@ -159,7 +159,9 @@ def build(path: Path, tensors: dict[str, Tensor], about: dict[str, Any]) -> Trai
     )
     if not fits:
         raise UserError(f"{path} does not fit the recipe beside it: its weights have other names or shapes")
-    network.load_state_dict(tensors, assign=not own)
+    if not own:
+        network.to_empty(device="cpu")  # in memory of its own, aligned: a file's tensors lie where they lie
+    network.load_state_dict(tensors)
     network.views = _views(path, about)
     network.eval()
     told = {key: about[key] for key in ("fingerprint", "preparation", "classes", "targets", "kind", "task")}

@@ -18,7 +18,10 @@ def pull(
     to: Annotated[str, typer.Argument(metavar="DIR", help="A new folder.", show_default=False)],
     as_json: Json = False,
 ) -> None:
-    """Fetch a pushed model and verify it; predict, export, … take the folder."""
+    """Fetch a pushed model and verify it.
+
+    The new folder is taken by predict, evaluate, export, push and model.from like a run folder.
+    """
     from stepwell.sharing.push import pull as fetch
 
     result = fetch(source, to)

@@ -60,7 +60,7 @@ class Beginning(_From):
         None,
         gt=0,
         lt=1,
-        description="share of the run in which the layers join, one by one, the head that learns alone",
+        description="share of the run in which layers join the head, which learns alone at first",
     )
 
     @model_validator(mode="after")

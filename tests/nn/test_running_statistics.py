@@ -63,3 +63,13 @@ def test_a_failure_leaves_the_old_statistics():
         sw.nn.reestimate(model, [*batches(), torch.zeros(1, 5, 7, 7, dtype=torch.float64)])
     assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
     assert model[1].momentum == 0.1 and model.training
+
+
+def test_a_frozen_batch_norm_keeps_its_statistics():
+    """In evaluation mode inside a model in training mode; the others are measured, and modes stay."""
+    model = nn.Sequential(sw.nn.BatchNorm(3), nn.Linear(3, 3), sw.nn.BatchNorm(3)).train()
+    model[0].eval()
+    sw.nn.reestimate(model, [torch.randn(8, 3) + 2])
+    kept, measured = model[0], model[2]
+    assert not kept.running_mean.any() and measured.running_mean.any()  # type: ignore[union-attr,operator]
+    assert not kept.training and measured.training

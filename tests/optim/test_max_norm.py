@@ -76,6 +76,15 @@ def test_the_optimizers_pass_is_sgd_with_renorm(engine):
         torch.testing.assert_close([p.detach() for p in mine], averages, rtol=0, atol=1e-4)
 
 
+def test_a_parameter_without_gradient_stays():
+    """As it does in every update."""
+    frozen, learning = nn.Parameter(torch.full((2, 2), 5.0)), nn.Parameter(torch.full((2, 2), 5.0))
+    learning.grad = torch.zeros(2, 2)
+    ours.SGD([frozen, learning], lr=0.1, max_norm=1.0).step()
+    assert torch.equal(frozen.detach(), torch.full((2, 2), 5.0))
+    assert learning.norm(dim=1).tolist() == pytest.approx([1.0, 1.0])
+
+
 def test_what_has_no_place_for_it_refuses():
     """A schedule-free optimizer steps from another point than the weights."""
     with pytest.raises(UserError, match=r"max_norm=1\.0 cannot be used with ScheduleFreeSGD"):

@@ -5,6 +5,7 @@ from contextlib import nullcontext
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from stepwell.data import sources
@@ -147,6 +148,18 @@ def test_batch_norm_has_the_statistics_of_the_delivered_weights():
         run.network.eval()(part.gather(torch.arange(len(part)))[0])
     torch.testing.assert_close(norm.running_mean, seen[0].mean((0, 2, 3)), rtol=0.02, atol=0.01)
     torch.testing.assert_close(norm.running_var, seen[0].var((0, 2, 3)), rtol=0.02, atol=0.01)
+
+
+def test_frozen_statistics_and_layers_stay_with_an_average(tmp_path):
+    """A frozen body keeps its weights and its batch norm's statistics to the bit, its head is averaged."""
+    cnn = {"data": "digits", "model": "cnn", "model.channels": [4], "training.updates": 8}
+    train.train(None, cnn, str(tmp_path / "first"), True)
+    keys = {"data": "digits", "model.from": str(tmp_path / "first"), "model.freeze": "body", "seed": 1}
+    keys |= {"training.updates": 8, "training.average": "polyak", "regularize.max_norm": 0.1}
+    train.train(None, keys, str(tmp_path / "second"), True)
+    first, second = (load_file(tmp_path / name / "model.safetensors") for name in ("first", "second"))
+    changed = {name for name in first if not torch.equal(first[name], second[name])}
+    assert changed == {name for name in first if name.startswith("body.5.")} and len(changed) == 2
 
 
 def test_the_curves_and_the_result_are_those_of_the_average(tmp_path, monkeypatch):

@@ -18,11 +18,16 @@ def reestimate(model: nn.Module, batches: Iterable[Any]) -> None:
 
     batches: inputs, or tuples that begin with them; on the model's own device. Each counts the same,
     so a small last one is better left out. Without batch norm nothing is done, and no batch is asked for.
+    A batch norm in evaluation mode inside a model in training mode is frozen, and keeps its statistics.
     As torch.optim.swa_utils.update_bn, with one difference: dropout and stochastic depth are off, as they
     are when the statistics are used; torch leaves them on, and the variances become those of noisy
     signals (Li et al. 2019). Source: Izmailov et al. 2018, section 3.3.
     """
-    norms = [m for m in model.modules() if isinstance(m, _BatchNorm) and m.running_mean is not None]
+    norms = [
+        m
+        for m in model.modules()
+        if isinstance(m, _BatchNorm) and m.running_mean is not None and (m.training or not model.training)
+    ]
     if not norms:
         return
     modes = {module: module.training for module in model.modules()}

@@ -45,10 +45,11 @@ def shorten(
 ) -> None:
     """`max_norm_` right after an update that has taken `share` of each weight into its average.
 
-    The average is then that of the shortened weights: a ← a + share · (w_short − w).
+    The average is then that of the shortened weights: a ← a + share · (w_short − w). A parameter without
+    a gradient had no part in the update, and stays.
     """
     for p, average in zip(parameters, averages, strict=True):
-        if p.dim() < 2:
+        if p.dim() < 2 or p.grad is None:
             continue
         short = max_norm(p, limit)
         if average is not None:

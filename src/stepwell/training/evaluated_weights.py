@@ -34,6 +34,7 @@ def evaluated_weights(run: Run) -> Iterator[None]:
         else:
             stack.enter_context(run.optimizer.averaged())
         try:
+            run.network.train()  # but for what is frozen, whose statistics stay
             with run.autocast():
                 reestimate(run.network, _batches(run))  # where there is no batch norm, nothing
             yield

@@ -25,6 +25,8 @@ class Setting(BaseModel):
     def _lone_value(cls, given: Any) -> Any:
         if isinstance(given, BaseModel):
             return given
+        if isinstance(given, bool):  # false is none at all, see OFF
+            raise ValueError("true does not say how much: give a value")
         if not isinstance(given, dict):
             return {cls.main(): given}
         if ALONE in given:

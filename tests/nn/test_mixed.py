@@ -7,6 +7,7 @@ import torch
 from torch.nn import functional as F
 
 from stepwell.data.augment.partners import Mixed
+from stepwell.errors import UserError
 from stepwell.nn import losses, mixed_loss
 
 CASES = [
@@ -59,3 +60,12 @@ def test_cross_entropy_is_that_of_the_blended_target():
     torch.testing.assert_close(loss, truth, rtol=1e-13, atol=0)
     gradients = [torch.autograd.grad(value, z)[0] for value in (loss, truth)]
     torch.testing.assert_close(*gradients, rtol=1e-12, atol=1e-14)
+
+
+def test_what_is_not_mixed_passes_and_a_mean_is_refused():
+    """Plain targets go to the loss as they are; a loss that is a mean over the batch would be wrong."""
+    z, y = torch.randn(4, 3), torch.tensor([0, 1, 2, 0])
+    each = mixed_loss(lambda z, y: F.cross_entropy(z, y, reduction="none"))
+    assert torch.equal(each(z, y), F.cross_entropy(z, y, reduction="none"))
+    with pytest.raises(UserError, match="reduction="):
+        mixed_loss(F.cross_entropy)(z, Mixed(y, y.flip(0), torch.rand(4)))  # type: ignore[arg-type]

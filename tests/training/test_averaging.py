@@ -6,15 +6,19 @@ from contextlib import nullcontext
 import pytest
 import torch
 from safetensors.torch import load_file
+from torch.nn.functional import cross_entropy
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from stepwell.data import sources
 from stepwell.errors import UserError
 from stepwell.recipe import read_recipe, resolve
+from stepwell.recipe.training import EarlyStopping
 from stepwell.training import train
 from stepwell.training.conductor import Conductor
+from stepwell.training.early_stopping import Patience
 from stepwell.training.evaluated_weights import SAMPLES, deliver, evaluated_weights
 from stepwell.training.loop import fit
+from stepwell.training.predict import evaluate_file
 from stepwell.training.run import Run
 
 SMALL = {"data": "iris", "training.batch_size": 20, "optimizer.lr": 0.01}
@@ -185,6 +189,13 @@ def test_the_curves_and_the_result_are_those_of_the_average(tmp_path, monkeypatc
         ({"training.early_stopping": {"patience": 3, "threshold": 1}}, "early_stopping.threshold=1 must be"),
         ({"data": "diabetes", "regularize.label_smoothing": 0.1}, "the target is a number"),
         ({"regularize.max_norm": 0}, "max_norm=0 must be above 0"),
+        ({"regularize.max_norm": 1, "model.norm": "weight"}, "sets the weights' length"),
+        ({"model.norm": "spectral", "model.init": "lsuv"}, "init=lsuv has no effect"),
+        ({"model.norm": "batch", "training.batch_size": 1}, "no variance in batches of one sample"),
+        ({"training.average": "swa", "training.epochs": 4}, "1 ends of epochs to average"),
+        ({"training.average": "swa", "training.updates": 5}, "0 ends of epochs to average"),
+        ({"training.early_stopping": True}, "true does not say how much"),
+        ({"training.average": {"ema": 1}}, "there is no key training.average.ema"),
         ({"regularize.max_norm": 1, "optimizer": "newton"}, "regularize.max_norm has no effect"),
         ({"regularize.max_norm": 1, "optimizer": "schedule-free-adamw"}, "max_norm=1.0 cannot be used"),
     ],
@@ -194,6 +205,47 @@ def test_what_does_not_go_together_is_refused(changes, message, tmp_path):
     with pytest.raises(UserError, match=message):
         train.train(None, {**SMALL, **changes}, str(tmp_path / "run"), True)
     assert not (tmp_path / "run").exists()
+
+
+def test_the_best_weights_are_the_averages_of_their_update(tmp_path):
+    """Delivered with training.weights=best: the validation loss of that evaluation, of the average."""
+    keys = {
+        "training.average": "ema",
+        "training.weights": "best",
+        "optimizer.lr": 0.2,
+        "schedule": "constant",
+    }
+    result, _ = train.train(None, {**SMALL, "training.epochs": 30, **keys}, str(tmp_path / "run"), True)
+    assert result["weights"]["best"]["update"] < result["updates"]
+    assert result["validation"]["loss"] == pytest.approx(result["weights"]["best"]["loss"], rel=1e-6)
+
+
+def test_early_stopping_delivers_the_best_however_small_its_lead():
+    """Where `auto` would keep the last weights, since the lead is within the noise."""
+    recipe = read_recipe(None, {**SMALL, "training.early_stopping": 3})
+    assert resolve(recipe, sources.load(recipe.data)).training.weights == "best"
+
+
+def test_a_fall_below_the_threshold_does_not_count():
+    """Losses that fall by 5 % each time: counted without a threshold, and not with one of 10 %."""
+    for threshold, waited in ((0.0, 0), (0.1, 2)):
+        patience = Patience(EarlyStopping(patience=3, threshold=threshold))
+        for loss in (1.0, 0.95, 0.91):
+            patience.look(loss)
+        assert patience.waited == waited
+
+
+def test_labels_are_smoothed_in_training_alone(tmp_path):
+    """The validation loss of the result is the plain cross-entropy of the delivered weights."""
+    keys = {**SMALL, "training.epochs": 4, "regularize.label_smoothing": 0.3}
+    result, folder = train.train(None, keys, str(tmp_path / "run"), True)
+    assert result["test"]["loss"]["value"] == pytest.approx(
+        evaluate_file(folder, None)["test"]["loss"]["value"]
+    )
+    run, _ = trained(**{"training.updates": 2, "regularize.label_smoothing": 0.3})
+    z, y = torch.randn(4, 3), torch.tensor([0, 1, 2, 0])
+    assert torch.equal(run.sample_loss(z, y), cross_entropy(z, y, reduction="none"))
+    torch.testing.assert_close(run.loss(z, y), cross_entropy(z, y, label_smoothing=0.3))
 
 
 def test_early_stopping_ends_where_a_slow_count_does(tmp_path, monkeypatch):

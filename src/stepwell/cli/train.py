@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from stepwell.cli.app import Json, Words, app, recipe_words
-from stepwell.cli.output import counted, print_json, print_metrics
+from stepwell.cli.output import counted, print_json, print_metrics, print_notes
 from stepwell.errors import UserError
 
 
@@ -61,4 +61,5 @@ def _print_result(result: dict[str, Any]) -> None:
     elif result["validation"]:
         print(f"There is no test part; on {data['validation']:,} validation samples:")
         print_metrics({name: {"value": value} for name, value in result["validation"].items()})
+    print_notes(result.get("notes", []))
     print(f"Report: {result['report']}")

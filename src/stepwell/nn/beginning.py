@@ -74,6 +74,8 @@ class Beginning(_From):
         for key, default in (("init", "auto"), ("zero_init_residual", False)):
             if getattr(self, "from") is not None and getattr(self, key, default) != default:
                 raise ValueError(f"{key} would start trained weights anew: leave it out, or model.from")
+        if getattr(self, "init", "auto") == "lsuv" and self.norm.kind == "spectral":  # type: ignore[attr-defined]
+            raise ValueError("init=lsuv has no effect with norm=spectral, which takes the scale away again")
         if self.freeze == "body" and self.unfreeze is not None:
             raise ValueError("freeze=body and unfreeze contradict each other: keep one")
         return self

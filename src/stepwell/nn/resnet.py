@@ -26,7 +26,7 @@ class Block(nn.Module):
     places: of the block's output.
     """
 
-    branch_ends: tuple[str, ...] = ("norm2",)  # whose weight, if it is zero, makes y = relu(x')
+    branch_ends = ("norm2",)  # whose weight, if it is zero, makes y = relu(x'); without a norm conv2's
 
     def __init__(
         self,
@@ -46,8 +46,6 @@ class Block(nn.Module):
         self.conv2 = nn.Conv2d(channels, channels, 3, 1, 1, bias=bias)
         self.norm2, self.depth = norm2, depth
         self.stride, self.new_channels = stride, channels - channels_in
-        if isinstance(self.norm2, nn.Identity):
-            self.branch_ends = ("conv2",)
 
     def branch(self, x: Tensor) -> Tensor:
         """The way through the convolutions."""

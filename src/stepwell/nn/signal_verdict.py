@@ -79,7 +79,8 @@ def _sizes(forward: Course, backward: Course, layers: Sequence[Units]) -> str:
         return "No gradient reaches the first layer: what lies between passes none on."
     if forward.course == "keeps" and (not back or backward.course == "keeps"):
         steady = all(c.factor is None or STEADY[0] <= c.factor <= STEADY[1] for c in (forward, backward))
-        what = "Signals keep their size" if steady else "Over this depth nothing is lost"
+        few = "Too few layers to tell a course" if len(forward.sizes) < 3 else "Little changes in all"
+        what = "Signals keep their size" if steady else few
         said = f"{what}: {_numbers(forward, 'the standard deviation of outputs', 'first', 'last')}"
         return f"{said}{'; ' + _way_back(backward) if back else ''}."
     parts = []
@@ -114,12 +115,16 @@ def _remedy(forward: Course, backward: Course) -> str:
 
 def _units(layers: Sequence[Units]) -> str:
     said = []
-    for attribute, words in (
-        ("dead", "units are zero for every sample"),
-        ("saturated", "outputs are in the flat region"),
+    for attribute, words, remedy in (
+        ("dead", "units are zero for every sample", ""),
+        (
+            "saturated",
+            "outputs are in the flat region",
+            ", which passes hardly any gradient: start with smaller weights, or normalize between layers",
+        ),
     ):
         found = [layer for layer in layers if (getattr(layer, attribute) or 0) > MOST]
         if found:
             names = ", ".join(layer.name for layer in found[:3]) + ", …" * (len(found) > 3)
-            said.append(f"In {names} most {words}.")
+            said.append(f"In {names} most {words}{remedy}.")
     return " ".join(said)

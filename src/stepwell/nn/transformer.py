@@ -55,7 +55,7 @@ class Block(nn.Module):
     Dropout ends each branch; stochastic depth leaves out each by itself, with the block's p.
     """
 
-    branch_ends: tuple[str, ...] = ("attention.out", "down")  # with weights of zero the block is y = x
+    branch_ends = ("attention.out", "down")  # with weights of zero the block is y = x
 
     def __init__(self, config: TransformerModel, depth: StochasticDepth) -> None:
         super().__init__()

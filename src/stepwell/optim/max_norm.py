@@ -15,9 +15,10 @@ from stepwell.optim.clipping import unit_norms
 def max_norm(w: Tensor, limit: float | Tensor) -> Tensor:
     """Returns the weight with no unit longer than `limit`.
 
-    w ← w · c / max(‖w‖, c), c the limit, for each row of a matrix and each filter of a convolution (the
-    weights that come into a unit); vectors and scalars, such as biases, stay as they are. A unit within the
-    limit keeps its bits. It is the nearest point, so a step and this are projected gradient descent.
+    w ← w · c / max(‖w‖, c), c the limit, for each row of a matrix and each filter of a convolution: the
+    weights that come into a unit (of a transposed convolution those that go out of an input). Vectors and
+    scalars, such as biases, stay as they are. A unit within the limit keeps its bits. It is the nearest
+    point, so a step and this are projected gradient descent.
 
     limit: above 0; a tensor that broadcasts to w where each member of a population has its own. As
     torch.renorm(w, 2, 0, limit), which falls short by one part in 10⁷. Source: Srebro, Rennie & Jaakkola

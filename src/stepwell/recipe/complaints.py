@@ -68,7 +68,9 @@ def unknown_name(section: str, name: str) -> str:
 
 def sentence(section: str, kind: type[BaseModel], error: ValidationError, name: Any = None) -> str:
     """The first error of a section's check in words."""
-    first = error.errors()[0]
+    errors = error.errors()
+    # A key that does not exist says more than that another one is missing.
+    first = next((e for e in errors if e["type"] == "extra_forbidden"), errors[0])
     kind, inside, path = _place(kind, [str(part) for part in first["loc"]])
     shown_path = path[1:] if inside and path[0] == kind.main() else path  # type: ignore[attr-defined]
     key = ".".join(filter(None, [section, inside, *shown_path]))

@@ -13,6 +13,7 @@ from stepwell.nn import losses
 from stepwell.optim.configs import momentum_of
 from stepwell.recipe.schema import Recipe
 from stepwell.recipe.training import Average, TrainingConfig
+from stepwell.schedules.configs import cycle_ends
 
 # Enough updates for every default model on the data sets of docs/results.md; few enough that a small
 # table ends in seconds.
@@ -65,7 +66,40 @@ def resolve(recipe: Recipe, data: DataSet) -> Recipe:
         updates = training.updates or (epochs or 0) * epoch
         decided["evaluate_every"] = epoch * max(math.ceil(updates / (EVALUATIONS * epoch)), 1)
     training = training.model_copy(update=decided)
+    _check_points(training, recipe, epoch)
+    _check_norm(recipe, data.kind)
     return recipe.model_copy(update={"loss": loss, "training": training})
+
+
+def _check_points(training: TrainingConfig, recipe: Recipe, epoch: int) -> None:
+    """An average of ends of cycles, or of epochs, needs two of them behind its start."""
+    updates = training.updates or (training.epochs or 0) * epoch
+    average = training.average
+    if average is None or average.kind != "swa" or not updates:
+        return
+    ends = cycle_ends(recipe.schedule, updates) or range(epoch, updates + 1, epoch)
+    points = sum((average.start or 0.0) * updates < end <= updates + 1e-6 for end in ends)
+    if points < 2:
+        what = "cycles" if cycle_ends(recipe.schedule, updates) else "epochs"
+        raise UserError(
+            f"training.average=swa has {points} ends of {what} to average: train longer, or lower "
+            "training.average.start"
+        )
+
+
+def _check_norm(recipe: Recipe, data: str) -> None:
+    kind = getattr(getattr(recipe.model, "norm", None), "kind", "none")
+    single = data == "features" or recipe.model.name in ("linear", "mlp")
+    if kind == "batch" and recipe.training.batch_size == 1 and single:
+        raise UserError(
+            "model.norm=batch has no variance in batches of one sample: raise training.batch_size, or use "
+            "model.norm=layer"
+        )
+    if recipe.regularize.max_norm is not None and kind in ("weight", "spectral"):
+        raise UserError(
+            f"regularize.max_norm has no effect with model.norm={kind}, which sets the weights' length: "
+            "remove one"
+        )
 
 
 def _check_early_stopping(training: TrainingConfig, validation: int) -> None:

@@ -51,7 +51,7 @@ def write_picture(
     epoch of training; it is mixed with the sample of the next row, whereas training mixes it with any.
     Returns {"file", "samples", "epochs", "methods", "notes"}.
     """
-    file = require_writable(path, (".png",))
+    file = require_writable(path, (".png",), "--augmentation")
     asked = read_recipe(recipe, changes)
     data = sources.load(asked.data)
     whole = resolve(asked, data)

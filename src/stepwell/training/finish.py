@@ -23,12 +23,16 @@ def finish(run: Run, folder: RunFolder, stop: StopRequest) -> dict[str, Any]:
     checkpoint.save_best(folder.checkpoints, run)
     deliver(run)
     delivered = _choose_weights(run)
+    single = evaluate.quick(run.network, run.sample_loss, data.validation, run.device)
     run.network.views = model_file.views(recipe.augment)  # from here on: the curves were of single images
     stop.raise_if_asked(folder.path)
     digest = model_file.save(folder.model_file, run.network.state_dict(), data, recipe)
     tested = data.test if len(data.test) else data.validation
     names = data.targets if data.task == "regression" else data.classes
-    validation = evaluate.quick(run.network, run.sample_loss, data.validation, run.device)
+    validation, notes = single, []
+    if run.network.views is not None:
+        validation = evaluate.quick(run.network, run.sample_loss, data.validation, run.device)
+        notes = _views_that_hurt(single, validation, run.network.views.kind)
     found = None
     if len(tested):
         found = evaluate.predictions(run.network, run.sample_loss, tested, run.device)
@@ -70,6 +74,7 @@ def finish(run: Run, folder: RunFolder, stop: StopRequest) -> dict[str, Any]:
         "validation": validation,
         "test": evaluate.full(found, data.task, names, recipe.seed) if found and tested is data.test else {},
         "classes": data.classes,
+        "notes": notes,  # on the result, beside those on the data
         "environment": environment(run.device),
         "command": shlex.join(["stepwell", *sys.argv[1:]]) if _is_command() else "sw.train(…)",
     }
@@ -108,6 +113,17 @@ def _begun(run: Run) -> dict[str, Any]:
         "frozen_parameters": every - learnt,
         "from": {"model": run.source.place, "digest": run.source.digest, "notes": run.notes},
     }
+
+
+def _views_that_hurt(single: dict[str, float], views: dict[str, float], name: str) -> list[str]:
+    """A note where the average over views has the higher validation loss: it was to lower it."""
+    if not single or not views or views["loss"] <= single["loss"]:
+        return []
+    return [
+        f"augment.test_time={name} raises the validation loss from {single['loss']:.3g} to "
+        f"{views['loss']:.3g}: "
+        "remove it, or train with crops and flips like those"
+    ]
 
 
 def _is_command() -> bool:

@@ -156,23 +156,23 @@ def _predictions(model: Trained, outputs: np.ndarray) -> dict[str, Any]:
     return found
 
 
-def require_writable(out: str | Path, kinds: tuple[str, ...]) -> Path:
+def require_writable(out: str | Path, kinds: tuple[str, ...], option: str = "--out") -> Path:
     """Refuses a place that cannot be written before any work is done for it; a link is its target."""
     if not is_utf8(str(out)):
-        raise UserError(f"--out {str(out)!a}: this name is not UTF-8; give another file")
+        raise UserError(f"{option} {str(out)!a}: this name is not UTF-8; give another file")
     path = Path(out).expanduser()
     if path.suffix.lower() not in kinds:
-        raise UserError(f"--out {out}: give a file ending in {', '.join(kinds)}")
+        raise UserError(f"{option} {out}: give a file ending in {', '.join(kinds)}")
     if path.is_symlink():  # whoever writes puts a new file in place, which would replace the link
         path = Path(os.path.realpath(path))
         if path.suffix.lower() != Path(out).suffix.lower():
-            raise UserError(f"--out {out}: this is a link to {path}, of another ending; give another file")
+            raise UserError(f"{option} {out}: this is a link to {path}, of another ending; give another file")
     if path.is_dir():
-        raise UserError(f"--out {out}: there is a folder of this name; give another file")
+        raise UserError(f"{option} {out}: there is a folder of this name; give another file")
     if kind := special_kind(path):
-        raise UserError(f"--out {out}: this is a {kind}; give another file")
+        raise UserError(f"{option} {out}: this is a {kind}; give another file")
     if not path.parent.is_dir():
-        raise UserError(f"--out {out}: there is no folder {path.parent}")
+        raise UserError(f"{option} {out}: there is no folder {path.parent}")
     return path
 
 

@@ -59,6 +59,16 @@ def test_rms_of_images_is_the_formula():
     assert N.RMSNorm(6, channel_dim=1).half()(torch.full(IMAGE, 1e3).half()).isfinite().all()
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_rms_of_small_half_precision_has_a_small_eps(dtype):
+    """Signals of size 0.01 come out of size 1, channels first or last, as in float32."""
+    x = 0.01 * torch.randn(4, 6, 5, 5, generator=torch.Generator().manual_seed(0)).to(dtype)
+    with torch.no_grad():
+        last = float(sw.nn.RMSNorm(6)(x.movedim(1, -1)).float().square().mean().sqrt())
+        first = float(sw.nn.RMSNorm(6, channel_dim=1)(x).float().square().mean().sqrt())
+    assert first == pytest.approx(1, abs=0.02) and last == pytest.approx(1, abs=0.02)
+
+
 @pytest.mark.parametrize(
     "build", [lambda: N.GroupNorm(3, 6, channel_dim=-1), lambda: N.InstanceNorm(6, channel_dim=-1)]
 )

@@ -10,8 +10,12 @@ from torch.nn.utils import parametrizations as theirs
 
 import stepwell as sw
 
-LAYERS = {"linear": lambda: nn.Linear(5, 4), "convolution": lambda: nn.Conv2d(2, 4, 3)}
-SHAPES = {"linear": (6, 5), "convolution": (6, 2, 5, 5)}
+LAYERS = {
+    "linear": lambda: nn.Linear(5, 4),
+    "convolution": lambda: nn.Conv2d(2, 4, 3),
+    "transposed": lambda: nn.ConvTranspose2d(2, 4, 3),
+}
+SHAPES = {"linear": (6, 5), "convolution": (6, 2, 5, 5), "transposed": (6, 2, 5, 5)}
 NORMS = {
     "weight": (sw.nn.weight_norm, theirs.weight_norm),
     "spectral": (sw.nn.spectral_norm, theirs.spectral_norm),

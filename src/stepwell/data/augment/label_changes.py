@@ -33,7 +33,14 @@ def notes(config: AugmentConfig, data: DataSet) -> list[str]:
         found.append(_note(key, what, f"turned far {turned}", f"give at most {STEEP:g}"))
     if config.test_time is not None and config.test_time.views != "five-crop":
         key = f"test_time={config.test_time.views}"
-        found.append(_note(key, what, f"mirrored {mirrored}", "give five-crop, or remove it"))
+        found.append(
+            _note(
+                key,
+                what,
+                f"mirrored {mirrored}",
+                "remove it, or give five-crop if the network was trained with crops",
+            )
+        )
     return found
 
 

@@ -68,6 +68,11 @@ class BatchNorm(_BatchNorm):
         if self.training and self.synchronized and ranks.count() > 1:
             y, mean, var = self._over_all_ranks(x, mean, var)
         else:
+            if x.numel() == x.shape[1]:
+                raise UserError(
+                    "batch norm has no variance over a batch of one value a channel: give larger batches "
+                    "(training.batch_size), or another normalization (model.norm=layer)"
+                )
             if mean is not None and var is not None:
                 mean, var = mean.clone(), var.clone()  # C numbers, which torch now changes in place
             share = 1.0 if self.momentum is None else self.momentum

@@ -86,13 +86,14 @@ def place(runs, tmp_path_factory):
 
 
 FROM = "train data=ten.npz model.from="
+LINEAR = "train data=seven.npz model.from=linear"
 CASES = {
     # heads, frozen layers
     FROM + "seven model.freeze=3": "nothing is left to train",
     FROM + "seven model.freeze=99": "nothing is left to train",
-    FROM + "linear model.freeze=1": "nothing is left to train",
-    FROM + "linear model.freeze=body": "nothing but its head",
-    FROM + "linear model.unfreeze=0.5": "only one layer",
+    LINEAR + " model.freeze=1": "nothing is left to train",
+    LINEAR + " model.freeze=body": "nothing but its head",
+    LINEAR + " model.unfreeze=0.5": "only one layer",
     FROM + "seven model.freeze=-1": "give body, or how many layers",
     FROM + "seven model.freeze=all": "give body, or how many layers",
     FROM + "seven model.freeze=body model.unfreeze=0.5": "contradict each other",
@@ -102,6 +103,7 @@ CASES = {
     "train model.unfreeze=0.5": "model.from",
     "train model.layer_rates=half": "a number",
     # what to begin with
+    FROM + "linear": "nothing but its head",
     FROM + "unfinished": "stepwell train --resume",
     FROM + "bad-weights": "damaged",
     FROM + "nowhere": "nowhere",

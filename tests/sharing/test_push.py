@@ -205,6 +205,27 @@ def test_the_hub_is_a_folder_elsewhere(hub, runs, tmp_path):
     assert not (tmp_path / "other").exists()
 
 
+def test_what_a_failed_upload_leaves_is_filled(hub, runs, tmp_path, monkeypatch):
+    """After an upload that failed, the same push goes on in the empty repository; one with a file is taken."""
+    import huggingface_hub  # type: ignore[import-not-found]  # the stand-in
+
+    def cut(*_, **__):
+        (hub / "me/mine/.gitattributes").write_text("of the hub")
+        raise RuntimeError("connection lost")
+
+    run = runs / "runs" / "table"
+    with monkeypatch.context() as patch:
+        patch.setattr(huggingface_hub.HfApi, "upload_folder", cut)
+        with pytest.raises(UserError, match="cannot be written to the hub .connection lost"):
+            sw.push(run, "hf:me/mine")
+    sw.push(run, "hf:me/mine")
+    assert {p.name for p in (hub / "me/mine").iterdir()} == {*pushed.FILES, ".gitattributes"}
+    (hub / "me/other").mkdir()
+    (hub / "me/other/notes.txt").write_text("mine")
+    with pytest.raises(UserError, match="in the hub already"):
+        sw.push(run, "hf:me/other")
+
+
 def test_no_code_comes_with_a_model(runs, tmp_path, monkeypatch):
     """A function of one's own is not pushed, and not imported for a forged folder with a right digest."""
     (tmp_path / "evil_model.py").write_text(

@@ -186,7 +186,7 @@ def test_nothing_but_a_head_is_kept_for_the_same_classes_only(tmp_path):
     train.train(None, {"data": old, "model": "linear", **SMALL}, str(tmp_path / "old"), True)
     run, before = began({"data": old, "model.from": str(tmp_path / "old")}), weights(tmp_path / "old")
     assert all(torch.equal(value, before[name]) for name, value in run.weights().items())
-    with pytest.raises(UserError, match="nothing but its head, .* classes '1', '2', '3', not '0', '1', '2'"):
+    with pytest.raises(UserError, match=r"nothing but its head, .* classes '1', '2', '3', not '0', '1', '2'"):
         began({"data": new, "model.from": str(tmp_path / "old")})
 
 

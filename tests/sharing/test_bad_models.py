@@ -27,12 +27,14 @@ def _edit(folder: str, **changes) -> None:
     path.write_text(json.dumps(config))
 
 
-def _forge(folder: str, **model) -> None:
+def _forge(folder: str, about: dict | None = None, **model) -> None:
     """Weights, digest and config that agree with each other, but not with reason."""
-    path = Path(folder, "model.safetensors")
-    tensors, about = checkpoint.read(path)
-    about["recipe"]["model"] |= model
-    _edit(folder, recipe__model=about["recipe"]["model"], digest=checkpoint.write(path, tensors, about))
+    path, changes = Path(folder, "model.safetensors"), about or {}
+    tensors, own = checkpoint.read(path)
+    own |= changes
+    own["recipe"]["model"] |= model
+    digest = checkpoint.write(path, tensors, own)
+    _edit(folder, recipe__model=own["recipe"]["model"], digest=digest, **changes)
 
 
 @pytest.fixture(scope="module")
@@ -76,7 +78,14 @@ def place(runs, tmp_path_factory):
     _forge("huge", hidden=[65536, 65536])
     _forge("million", hidden=[1] * 10**6)
     _forge("odd", dropout=7)
+    for name, about in FORGED.items():
+        shutil.copytree("pushed", name)
+        _forge(name, about)
     _edit("elsewhere", card=["no mapping"])
+    for name, changes in STRANGE_CARDS.items():
+        shutil.copytree("pushed", name)
+        _edit(name, **changes)
+        Path(name, "README.md").unlink()  # so that it would be made of config.json
     Path("empty").mkdir()
     Path("full").mkdir()
     Path("full/thing").write_text("mine")
@@ -85,14 +94,34 @@ def place(runs, tmp_path_factory):
     os.chdir(before)
 
 
+# A folder's name → what of its config.json is not as push writes it.
+STRANGE_CARDS: dict[str, dict] = {
+    "no-versions": {"versions": None},
+    "empty-card": {"card": {}},
+    "no-data": {"card__data": {}},
+    "many": {"card__parameters": "many"},
+    "huge-count": {"card__parameters": 10**400},
+    "date": {"card__date": 7},
+    "test-list": {"card__test": [1]},
+    "nested": {"recipe__seed": json.loads("[" * 90 + "]" * 90)},
+}
+# A folder's name → what its weights' file says, with the digest that belongs to it.
+FORGED: dict[str, dict] = {
+    "no-raw": {"preparation": {"source": "npz"}},
+    "no-classes": {"classes": []},
+    "no-source": {"preparation": {}},
+    "other-kind": {"kind": "sequence"},
+    "other-task": {"task": "regression"},
+}
 FROM = "train data=ten.npz model.from="
+LINEAR = "train data=seven.npz model.from=linear"
 CASES = {
     # heads, frozen layers
     FROM + "seven model.freeze=3": "nothing is left to train",
     FROM + "seven model.freeze=99": "nothing is left to train",
-    FROM + "linear model.freeze=1": "nothing is left to train",
-    FROM + "linear model.freeze=body": "nothing but its head",
-    FROM + "linear model.unfreeze=0.5": "only one layer",
+    LINEAR + " model.freeze=1": "nothing is left to train",
+    LINEAR + " model.freeze=body": "nothing but its head",
+    LINEAR + " model.unfreeze=0.5": "only one layer",
     FROM + "seven model.freeze=-1": "give body, or how many layers",
     FROM + "seven model.freeze=all": "give body, or how many layers",
     FROM + "seven model.freeze=body model.unfreeze=0.5": "contradict each other",
@@ -102,6 +131,7 @@ CASES = {
     "train model.unfreeze=0.5": "model.from",
     "train model.layer_rates=half": "a number",
     # what to begin with
+    FROM + "linear": "nothing but its head",
     FROM + "unfinished": "stepwell train --resume",
     FROM + "bad-weights": "damaged",
     FROM + "nowhere": "nowhere",
@@ -157,6 +187,12 @@ CASES = {
     "pull huge new": "other names or shapes",
     "pull million new": "not the model",
     "pull odd new": "its model is not one of this version",
+    **{
+        f"{verb} {name} new": f"{name}/config.json is damaged"
+        for name in STRANGE_CARDS
+        for verb in ("pull", "push")
+    },
+    **{f"predict {name} ten.npz": "is not the model of a run" for name in FORGED},
     # the others
     "zoo nowhere": "nowhere",
     "zoo file": "file",

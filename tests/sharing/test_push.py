@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import sys
@@ -111,6 +112,28 @@ def test_names_in_the_card_are_no_markup(runs, tmp_path):
     assert "<b>" not in text and r"&lt;b&gt;\|x" in text and r"\# \`y\`" in text
 
 
+def test_a_strangers_texts_are_no_markup(runs, tmp_path):
+    """Every text of a config.json that `pull` makes a card of is one line without markup; a fence holds."""
+    sw.push(runs / "runs" / "table", tmp_path / "model")
+    (tmp_path / "model/README.md").unlink()
+    path, evil = tmp_path / "model/config.json", "\n# <img src=x> [a](b) ```` ~~~"
+    config = json.loads(path.read_text())
+    config["card"] |= {"name": evil, "date": evil, "licence": evil, "test": {evil: 0.5, f"{evil}/{evil}": 1}}
+    config["card"]["data"]["name"] = config["versions"]["stepwell"] = evil
+    config["recipe"]["model"]["from"] = config["recipe"]["training"]["note"] = evil
+    path.write_text(json.dumps(config))
+    sw.pull(tmp_path / "model", tmp_path / "got")
+    text = (tmp_path / "got/README.md").read_text()
+    _, front, text = text.split("---\n", 2)
+    assert yaml.safe_load(front)["license"].startswith("# <img")
+    before, inside, after = re.split(r"(?m)^`````(?:yaml)?$", text)
+    assert yaml.safe_load(inside)["training"]["note"] == evil and "Nothing in this folder is run" in after
+    outside = re.sub(r"(?ms)^```.*?^```$", "", before)  # our own examples
+    assert before.count("```sh") == 1 and not re.search(r"<img|(?<!\\)[\[\]`~]", outside)
+    own = {"## Result", "## Use", "## Data", "## Training"}
+    assert len(set(re.findall("(?m)^#.*", outside)) - own) == 1  # the title
+
+
 def killed(moment: str, verb: str, *places) -> int:
     """The exit status of a process that is killed at this moment of a push or pull."""
     child = os.fork()
@@ -203,6 +226,27 @@ def test_the_hub_is_a_folder_elsewhere(hub, runs, tmp_path):
     with pytest.raises(UserError, match="no name in the hub"):
         sw.pull("hf:../../etc", tmp_path / "other")
     assert not (tmp_path / "other").exists()
+
+
+def test_what_a_failed_upload_leaves_is_filled(hub, runs, tmp_path, monkeypatch):
+    """After an upload that failed, the same push fills the empty repository; one with a file is taken."""
+    import huggingface_hub  # type: ignore[import-not-found]  # the stand-in
+
+    def cut(*_, **__):
+        (hub / "me/mine/.gitattributes").write_text("of the hub")
+        raise RuntimeError("connection lost")
+
+    run = runs / "runs" / "table"
+    with monkeypatch.context() as patch:
+        patch.setattr(huggingface_hub.HfApi, "upload_folder", cut)
+        with pytest.raises(UserError, match="connection lost"):
+            sw.push(run, "hf:me/mine")
+    sw.push(run, "hf:me/mine")
+    assert {p.name for p in (hub / "me/mine").iterdir()} == {*pushed.FILES, ".gitattributes"}
+    (hub / "me/other").mkdir()
+    (hub / "me/other/notes.txt").write_text("mine")
+    with pytest.raises(UserError, match="in the hub already"):
+        sw.push(run, "hf:me/other")
 
 
 def test_no_code_comes_with_a_model(runs, tmp_path, monkeypatch):

@@ -91,16 +91,19 @@ def test_a_strangers_card_is_plain_text(shelf):
     config = json.loads((shelf / "pushed/config.json").read_text())
     config["card"] |= {
         "data": {"name": "\x1b[2J\nred" * 50},
-        "parameters": "many",
-        "date": 7,
-        "licence": ["x"],
+        "date": "\x1b" * 99,
+        "licence": "\x07" * 99,
     }
     config["card"]["test"] = {"accuracy": {"value": float("inf")}}
     config["recipe"]["model"]["name"] = {"a": 1}
     (shelf / "pushed/config.json").write_text(json.dumps(config))
     (card,) = sw.zoo(shelf / "pushed")
     assert card["data"].isprintable() and len(card["data"]) <= 80
-    assert card["parameters"] is None and card["value"] is not float("inf")
+    assert all(card[key].isprintable() for key in ("date", "licence", "model"))
+    assert len(card["date"]) == 10 and card["value"] is not float("inf")
+    config["card"]["parameters"] = "many"
+    (shelf / "pushed/config.json").write_text(json.dumps(config))
+    assert "its card.parameters is not as stepwell push writes it" in sw.zoo(shelf / "pushed")[0]["problem"]
     json.dumps(card, allow_nan=False)
 
 

@@ -162,7 +162,7 @@ def test_every_optimizer_goes_on_bit_for_bit(name, begun, tmp_path, monkeypatch)
         "model.unfreeze": 0.6,
     }
     changes |= {**SMALL, "optimizer": name}
-    if name == "prodigy":  # which has one rate for all
+    if name in ("prodigy", "adam-then-sgd"):  # which have one rate for all
         del changes["model.layer_rates"]
     whole, cut = tmp_path / "whole", tmp_path / "cut"
     train.train(None, changes, str(whole), True)
@@ -201,6 +201,7 @@ def test_a_rate_for_all_is_no_group(begun):
         ({"model.freeze": "body", "model.layer_rates": 0.5}, "model.layer_rates has no effect"),
         ({"model.layer_rates": 0.5, "optimizer": "lbfgs"}, "optimizer=lbfgs"),
         ({"model.layer_rates": 0.5, "optimizer": "prodigy"}, "optimizer=prodigy"),
+        ({"model.layer_rates": 0.5, "optimizer": "adam-then-sgd"}, "optimizer=adam-then-sgd"),
         ({"model.unfreeze": 0.5, "optimizer": "newton"}, "optimizer=newton"),
     ],
 )

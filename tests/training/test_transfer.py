@@ -180,6 +180,16 @@ def test_what_does_not_fit_is_said(keys, part, tmp_path, monkeypatch):
         began({"data": "a.npz", "model.from": "old", **keys})
 
 
+def test_nothing_but_a_head_is_kept_for_the_same_classes_only(tmp_path):
+    """Of a linear model for other classes nothing would be kept, which is an error and no note."""
+    old, new = arrays(tmp_path / "a.npz", [0, 1, 2]), arrays(tmp_path / "b.npz", [1, 2, 3])
+    train.train(None, {"data": old, "model": "linear", **SMALL}, str(tmp_path / "old"), True)
+    run, before = began({"data": old, "model.from": str(tmp_path / "old")}), weights(tmp_path / "old")
+    assert all(torch.equal(value, before[name]) for name, value in run.weights().items())
+    with pytest.raises(UserError, match=r"nothing but its head, .* classes '1', '2', '3', not '0', '1', '2'"):
+        began({"data": new, "model.from": str(tmp_path / "old")})
+
+
 def test_columns_must_be_the_same(tmp_path):
     """A table with another column in the place of one is refused by its name."""
     for name, columns in (("old", "height,age,label"), ("new", "height,weight,label")):

@@ -84,9 +84,12 @@ class RunFolder:
 
 def number(value: Any) -> float | None:
     """Returns the value as a finite float, or None: bools, texts, NaN and infinities cannot be drawn."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+    if isinstance(value, bool) or not isinstance(value, int | float):
         return None
-    return float(value)
+    try:
+        return float(value) if math.isfinite(value) else None
+    except OverflowError:  # a whole number that is larger than any float
+        return None
 
 
 def series(rows: list[Row], key: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -13,7 +13,7 @@ from typing import Any
 from stepwell.data.archive import special_kind
 from stepwell.errors import UserError
 from stepwell.recipe.read import read_yaml
-from stepwell.sharing.card import UNKNOWN, facts_of
+from stepwell.sharing.card import UNKNOWN, facts_of, plain
 from stepwell.sharing.readme import readme
 from stepwell.training import checkpoint, files, hub, model_file, pushed
 from stepwell.training.run_folder import existing
@@ -79,13 +79,14 @@ def pull(source: str, to: str | Path) -> dict[str, Any]:
         card = folder / pushed.CARD
         if not card.exists():
             files.write_text(card, readme(config))
-    return {"to": str(to), "digest": config["digest"], "name": str(config["card"].get("name")), "notes": []}
+    return {"to": str(to), "digest": config["digest"], "name": plain(config["card"]["name"], 80), "notes": []}
 
 
 def _contents(run: Path) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
     """config.json but for licence and digest, the weights, and what their file says of them."""
     if pushed.is_pushed(run):
         found = pushed.read(run)
+        model_file.build(run / pushed.MODEL, found.tensors, found.about)  # what does not fit is not passed on
         return found.config, found.tensors, found.about
     facts = facts_of(run)
     folder = existing(run)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import re
 from typing import Any
 
 import yaml
@@ -36,7 +37,10 @@ _TAKES = {
 
 
 def readme(config: dict[str, Any]) -> str:
-    """The card of a model, from the content of its config.json."""
+    """The card of a model, from the content of its config.json, which `pushed.trained` has taken.
+
+    Its texts may be a stranger's: none of them is markup here.
+    """
     facts, recipe = config["card"], config["recipe"]
     name, data = plain(facts.get("name"), 80), plain(facts["data"]["name"], 80)
     takes = _TAKES[config["kind"]].format(size="×".join(map(str, config["input_shape"])))
@@ -47,18 +51,22 @@ def readme(config: dict[str, Any]) -> str:
     begun = f"; it began with the weights of {_escaped(model['from'])}" if model.get("from") else ""
     gives = "values" if config["task"] == "regression" else "probabilities"
     licence = facts.get("licence") or UNKNOWN
-    said = "Licence: unknown. Ask before you use it." if licence == UNKNOWN else f"Licence: {licence}."
+    said = (
+        "Licence: unknown. Ask before you use it." if licence == UNKNOWN else f"Licence: {_escaped(licence)}."
+    )
+    settings = yaml.safe_dump(recipe, sort_keys=False, allow_unicode=True, default_flow_style=None, width=110)
+    fence = "`" * (1 + max([2, *map(len, re.findall("`+", settings))]))  # longer than any in it
     sizes = [f"{facts['data'][p]:,} {word} samples" for p, word in _PARTS.items() if facts["data"].get(p)]
     return f"""---
 {_front(config, licence)}---
 
 # {_escaped(name)}
 
-This {model["name"]} {does}.
+This {_escaped(model["name"])} {does}.
 
 - It takes {takes}.
 - It has {facts["parameters"]:,} weights, trained on {_escaped(data)}{begun}.
-- It was finished on {facts["date"]} with Stepwell {versions.get("stepwell")}.
+- It was finished on {_escaped(facts["date"])} with Stepwell {_escaped(versions.get("stepwell"))}.
 - {said}
 
 ## Result
@@ -86,8 +94,8 @@ The model knows what is in this data and nothing else; it answers with confidenc
 
 ## Training
 
-```yaml
-{yaml.safe_dump(recipe, sort_keys=False, allow_unicode=True, default_flow_style=None, width=110)}```
+{fence}yaml
+{settings}{fence}
 
 Nothing in this folder is run when it is read: `config.json` and `model.safetensors` are data. Their digest,
 {config["digest"]}, tells damage; it does not tell who wrote them.
@@ -103,7 +111,7 @@ def _front(config: dict[str, Any], licence: str) -> str:
     data = plain(facts["data"]["name"], 80)
     key, part, found = chosen(facts)
     about: dict[str, Any] = {
-        "license": licence.lower(),
+        "license": plain(licence, 40).lower(),
         "library_name": "stepwell",
         "tags": ["stepwell", config["recipe"]["model"]["name"], config["task"]],
     }
@@ -128,7 +136,7 @@ def _results(facts: dict[str, Any]) -> str:
         name, _, target = key.partition("/")
         if (found := read_estimate(entry)) is not None:
             value, limits = metric(name).written(found)
-            label = metric(name).label + (f" of {_escaped(target)}" if target else "")
+            label = _escaped(metric(name).label) + (f" of {_escaped(target)}" if target else "")
             rows.append(f"| {label} | {value} | {limits or '–'} |")
     if not rows:
         return "It was not measured: the data had no test part.\n"
@@ -140,7 +148,7 @@ def _classes(config: dict[str, Any]) -> str:
     names = config["classes"]
     if config["task"] in ("regression", "text") or not names:
         return ""
-    shown = ", ".join(f"`{_escaped(name)}`" for name in names[:_SHOWN])
+    shown = ", ".join(map(_escaped, names[:_SHOWN]))  # in `` a backslash would show
     return f"Classes: {shown}{f' and {len(names) - _SHOWN} more' if len(names) > _SHOWN else ''}."
 
 
@@ -153,7 +161,7 @@ def _example(config: dict[str, Any]) -> str:
 def _escaped(text: Any) -> str:
     """A text of the data's inside of Markdown: one line, and none of it is markup."""
     shown = html.escape(plain(text, 80), quote=False)
-    for letter in "\\`*_[]|#":
+    for letter in "\\`*_[]|#~":
         shown = shown.replace(letter, f"\\{letter}")
     return shown
 

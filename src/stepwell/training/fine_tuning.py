@@ -12,9 +12,13 @@ from stepwell.errors import UserError
 from stepwell.nn.beginning import Beginning
 from stepwell.nn.layers import Layer, head_of, layers_of
 from stepwell.nn.network import Network
+from stepwell.optim.adam_then_sgd import AdamThenSGD
 from stepwell.optim.configs import CHOICES
 from stepwell.optim.optimizer import RuleOptimizer
 from stepwell.optim.prodigy import Prodigy
+
+# Prodigy finds one rate for all weights; Adam that becomes SGD does so for SGD, and drops the groups' own.
+ONE_RATE = (Prodigy, AdamThenSGD)
 
 
 def fine_tuning(model: Beginning, network: Network, outputs: int) -> FineTuning | None:
@@ -76,7 +80,7 @@ class FineTuning:
         share = self.model.layer_rates
         kind = CHOICES[optimizer.name].kind
         for key, wanted in (("layer_rates", share), ("unfreeze", self.model.unfreeze)):
-            together = not issubclass(kind, RuleOptimizer) or (kind is Prodigy and key == "layer_rates")
+            together = not issubclass(kind, RuleOptimizer) or (kind in ONE_RATE and key == "layer_rates")
             if wanted is not None and together:
                 raise UserError(
                     f"model.{key} does not go with optimizer={optimizer.name}, which finds one step for all "

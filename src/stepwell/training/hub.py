@@ -13,6 +13,7 @@ from stepwell.errors import UserError
 from stepwell.nn.beginning import HUB as PREFIX
 
 _NAME = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}", re.ASCII)
+_OWN = ".gitattributes"  # which the hub puts into each repository
 
 
 def download(place: str, folder: Path, names: tuple[str, ...]) -> None:
@@ -28,13 +29,18 @@ def download(place: str, folder: Path, names: tuple[str, ...]) -> None:
 
 
 def upload(folder: Path, place: str) -> None:
-    """Makes the model hf:ORG/NAME of a folder, in one commit; UserError where there is one already."""
+    """Makes the model hf:ORG/NAME of a folder, in one commit; UserError where there is one already.
+
+    A repository without a file but the hub's own is what a failed upload leaves, and is filled.
+    """
     package, name = _package(place), _name(place)
     api = package.HfApi()
     try:
-        taken = api.repo_exists(name)
-        if not taken:
+        there = api.repo_exists(name)
+        taken = there and not set(api.list_repo_files(name)) <= {_OWN}
+        if not there:
             api.create_repo(name)
+        if not taken:
             api.upload_folder(repo_id=name, folder_path=str(folder), commit_message="stepwell push")
     except Exception as error:
         raise UserError(f"{place} cannot be written to the hub ({_first_line(error)})") from error

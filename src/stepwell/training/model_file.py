@@ -13,9 +13,9 @@ import torch
 from pydantic import ValidationError
 from torch import Tensor
 
+from stepwell.data import preparation
 from stepwell.data.augment.configs import AugmentConfig
 from stepwell.data.dataset import DataSet, Kind, Task
-from stepwell.data.sources import SOURCES
 from stepwell.errors import UserError
 from stepwell.nn import registry
 from stepwell.nn.beginning import Beginning
@@ -124,16 +124,16 @@ def check(path: Path, tensors: dict[str, Tensor], about: Any) -> None:
     recipe, shape = found["recipe"], found["input_shape"]
     sound = (
         all(type(found[key]) is type(value) for key, value in EMPTY.items())
-        and all(isinstance(recipe.get(section), dict) for section in ("model", "loss"))
+        and all(isinstance(recipe.get(section), dict) for section in {"model", "loss", *recipe})
         and 0 < len(shape) < 4
         and all(type(side) is int and 0 < side <= MOST for side in (*shape, found["outputs"]))
         and math.prod(shape) <= MOST
         and all(isinstance(name, str) for name in (*found["classes"], *found["targets"]))
         and found["kind"] in get_args(Kind)
         and found["task"] in get_args(Task)
-        and found["preparation"].get("source") in SOURCES
         # Each entry of a list is a layer, and a layer has a weight: a longer list would build for nothing.
         and all(len(v) <= len(tensors) for v in recipe["model"].values() if isinstance(v, list))
+        and preparation.is_sound(found)
     )
     if not sound:
         raise UserError(f"{path} is not the model of a run: put the run's own model.safetensors back")

@@ -8,8 +8,9 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from torch import Tensor
 
 from stepwell.data.archive import special_kind
@@ -20,7 +21,41 @@ from stepwell.training.model_file import Trained
 CONFIG, MODEL, CARD = FILES = ("config.json", "model.safetensors", "README.md")
 FORMAT = 1
 LARGEST = 64 << 20  # bytes of a config.json or a README.md
+DEEPEST = 32  # lists and mappings in each other, of which a recipe has a few
 SHARED = ("task", "kind", "input_shape", "outputs", "classes", "targets", "preparation", "fingerprint")
+
+
+_Count = Annotated[int, Field(ge=0, lt=1 << 63)]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(strict=True)
+
+
+class _Data(_Strict):
+    name: str
+    train: _Count | None = None
+    validation: _Count | None = None
+    test: _Count | None = None
+
+
+class _Card(_Strict):
+    name: str
+    data: _Data
+    task: str
+    parameters: _Count
+    date: str
+    licence: str | None = None
+    test: dict[str, Any] | None = None
+    validation: dict[str, Any] | None = None
+
+
+class _Config(_Strict):
+    """What a card is made of; metrics that are no numbers are left out of it."""
+
+    recipe: dict[str, Any]
+    card: _Card
+    versions: dict[str, Any]
 
 
 @dataclass
@@ -63,10 +98,25 @@ def read_config(folder: Path) -> dict[str, Any]:
         raise UserError(f"{path} is not of Stepwell: name a folder that stepwell push has written")
     if config.get("format") != FORMAT:
         raise UserError(f"{path} is of another version of Stepwell: fetch it anew, or use that version")
-    for key in ("recipe", "card"):
-        if not isinstance(config.get(key), dict):
-            raise UserError(f"{path} is damaged: its {key} is missing; fetch the folder anew")
+    if _deep(config):
+        raise UserError(f"{path} is damaged: it is nested too deeply; fetch the folder anew")
+    try:
+        _Config.model_validate(config)
+    except ValidationError as error:
+        found = error.errors(include_url=False, include_context=False, include_input=False)[0]
+        place = ".".join(map(str, found["loc"][: 1 if found["loc"][0] != "card" else None]))
+        what = "is missing" if found["type"] == "missing" else "is not as stepwell push writes it"
+        raise UserError(f"{path} is damaged: its {place} {what}; fetch the folder anew") from None
     return config
+
+
+def _deep(value: Any) -> bool:
+    """Whether lists and mappings stand in each other more deeply than in any card."""
+    level = [value]
+    for _ in range(DEEPEST):
+        level = [v for x in level for v in (x.values() if isinstance(x, dict) else x)]
+        level = [x for x in level if isinstance(x, (dict, list))]
+    return bool(level)
 
 
 def read(folder: Path) -> Pushed:

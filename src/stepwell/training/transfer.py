@@ -49,13 +49,22 @@ def begin(network: Network, data: DataSet, source: Source) -> list[str]:
     `require_same_inputs` comes before it.
     """
     about, place = source.about, source.place
-    head = f"body.{head_of(network.body, data.outputs)}."
+    path = head_of(network.body, data.outputs)
+    head = f"body.{path}." if path else "body."  # a body that is itself the head
     theirs, alike = about["classes"] or about["targets"], data.classes or data.targets
     same = (about["task"], theirs) == (data.task, alike)
     rows: set[str] = set()
     if data.kind == "text" and not same:
         rows = {f"{head}weight", f"{head}bias", _embedding(network, data.outputs)}
-    for name, value, old in _pairs(network, source):
+    what = "targets" if data.task == "regression" else "classes"
+    other = f"{what} {listing(alike, 3)}, not {listing(theirs, 3)}"
+    pairs = list(_pairs(network, source))
+    if not (same or rows) and all(name.startswith(head) for name, _, _ in pairs):
+        raise UserError(
+            f"model.from: the model of {place} is nothing but its head, and this data has the {other}, so "
+            "nothing of it would be kept: leave model.from out"
+        )
+    for name, value, old in pairs:
         if name in rows:
             _copy_rows(value, data.classes, old, theirs)
         elif same or not name.startswith(head):
@@ -70,14 +79,12 @@ def begin(network: Network, data: DataSet, source: Source) -> list[str]:
     for name in kept:
         if name in source.tensors:
             setattr(network, name, source.tensors[name].to(device, copy=True))
-    what = "targets" if data.task == "regression" else "classes"
     if same:
         told = f"and the head, since the {what} are the same"
     elif rows:
         shared = len(set(theirs) & set(alike))
         told = f"and of embedding and head the rows of {shared} of this text's {len(alike)} characters"
     else:
-        other = f"{what} {listing(alike, 3)}, not {listing(theirs, 3)}"
         told = f"and the head is new, since this data has the {other}"
     return [f"the body's weights are those of {place}, {told}; inputs are standardized as there"]
 

@@ -1,4 +1,4 @@
-"""A preparation that is taken can be used, whoever wrote it: a new file is read, or a sentence says why not."""
+"""A preparation that is taken can be used, whoever wrote it: a file is read, or one sentence says why not."""
 
 import copy
 import json

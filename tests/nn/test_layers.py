@@ -7,6 +7,7 @@ from torch import nn
 from stepwell.errors import UserError
 from stepwell.nn import registry
 from stepwell.nn.configs import CONFIGS
+from stepwell.nn.dropout import Dropout
 from stepwell.nn.layers import head_of, layers_of
 from stepwell.nn.without_memory import without_memory
 
@@ -64,6 +65,28 @@ def test_models_can_be_built_without_memory(name):
         body = made(name)
     assert {key: (value.shape, value.dtype) for key, value in body.state_dict().items()} == real
     assert all(p.is_meta for p in body.parameters())
+
+
+@pytest.mark.parametrize("norm", ["none", "layer", "batch"])
+@pytest.mark.parametrize("dropout", [0, 0.5])
+def test_each_layer_of_an_rnn_is_one(norm, dropout):
+    """With and without dropout and norms: a layer, its norm, the dropout before it; the head has the last."""
+    config = CONFIGS["rnn"](layers=3, width=4, norm=norm, dropout=dropout)
+    body = registry.build(config, (6, 2), 7, "sequence")
+    names = {id(p): name for name, p in body.named_parameters()}
+    *layers, head = layers_of(body, head_of(body, 7))
+    own = [{names[id(p)] for p in layer.parameters} for layer in layers]
+    if norm == "none" and not dropout:
+        assert own == [{f"recurrent.{n}_l{k}" for n in WEIGHTS} for k in range(3)]
+    else:
+        norms = [{f"recurrent.norms.{k}.{n}" for n in ("weight", "bias")} for k in range(3)]
+        lstms = [{f"recurrent.layers.{k}.{n}_l0" for n in WEIGHTS} for k in range(3)]
+        assert own == [a | (b if norm != "none" else set()) for a, b in zip(lstms, norms, strict=True)]
+    drops = [[m for m in layer.modules if isinstance(m, Dropout)] for layer in [*layers, head]]
+    assert [len(d) for d in drops] == ([0, 1, 1, 1] if dropout else [0] * 4)
+
+
+WEIGHTS = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
 
 
 class Own(nn.Module):

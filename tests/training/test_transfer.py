@@ -102,6 +102,24 @@ def test_keys_that_leave_the_weights_alone_may_be_others(tmp_path):
     assert all(torch.equal(value, before[names[i]]) for value, i in pairs)
 
 
+@pytest.mark.parametrize("cell", ["lstm", "gru"])
+@pytest.mark.parametrize("before", [0, 0.5])
+def test_dropout_between_recurrent_layers_may_be_another(cell, before, tmp_path):
+    """Put in or taken out, it leaves the weights of two layers where they were: outputs are the source's."""
+    data = arrays(tmp_path / "a.npz", [0, 1, 2], shape=(6, 2))
+    keys = {"model": "rnn", "model.cell": cell, "model.layers": 2, "model.width": 4, "model.dropout": before}
+    train.train(None, {"data": data, **keys, **SMALL}, str(tmp_path / "old"), True)
+    old = began({"data": data, "model.from": str(tmp_path / "old")})
+    new = began({"data": data, "model.from": str(tmp_path / "old"), "model.dropout": 0.5 - before})
+    x, _ = new.data.train.gather(torch.arange(8))
+    for run in (old, new):
+        run.network.eval()
+    torch.testing.assert_close(new.network.predict(x), old.network.predict(x))
+    pairs = zip(new.network.parameters(), old.network.parameters(), strict=True)
+    assert all(torch.equal(a, b) for a, b in pairs)
+    assert list(new.weights()) != list(old.weights())  # the names that were no hindrance
+
+
 @pytest.mark.parametrize("net", ["rnn", "transformer"])
 def test_of_another_text_shared_characters_keep_their_rows(net, tmp_path):
     """Embedding and head: a character's row is the source's by its name, a new one's is freshly drawn."""

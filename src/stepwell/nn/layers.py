@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from torch import nn
 
 from stepwell.errors import UserError
+from stepwell.nn.rnn import Stack
 from stepwell.optim.groups import NAMED_SO, NORMALIZATIONS
 
 
@@ -85,9 +86,14 @@ def _units(module: nn.Module, top: nn.Module) -> Iterator[tuple[nn.Module, list[
     What a container holds itself, a vector of positions say, comes first, in a module of its own.
     """
     if module is top or not (
-        isinstance(module, (nn.Sequential, nn.ModuleList)) or any(inner is top for inner in module.modules())
+        isinstance(module, (nn.Sequential, nn.ModuleList, Stack))
+        or any(inner is top for inner in module.modules())
     ):
         yield module, list(module.parameters())
+        return
+    if isinstance(module, Stack):
+        for child in module.in_order():
+            yield from _units(child, top)
         return
     own = list(module.parameters(recurse=False))
     if own:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from itertools import pairwise
 
 from torch import Tensor, nn
@@ -21,18 +21,27 @@ class Stack(nn.Module):
     """Recurrent layers on top of each other, a norm after each, dropout between them.
 
     (B, T, D) → ((B, T, width), None). torch's own stack, whose numbers it has without norm and dropout,
-    has no place for a norm, and draws its dropout by itself.
+    has no place for a norm, and draws its dropout by itself. Each dropout is a module of its own, so that
+    one can be off, where its layer is frozen, while the others are on.
     """
 
-    def __init__(self, layer: type[nn.LSTM] | type[nn.GRU], sizes: list[int], norm: Build) -> None:
+    def __init__(
+        self, layer: type[nn.LSTM] | type[nn.GRU], sizes: list[int], norm: Build, drop: Build
+    ) -> None:
         super().__init__()
         self.layers = nn.ModuleList(layer(size, width, batch_first=True) for size, width in pairwise(sizes))
         self.norms = nn.ModuleList(norm() for _ in self.layers)
-        self.dropout: nn.Module = nn.Identity()
+        self.dropouts = nn.ModuleList(drop() for _ in sizes[2:])
+
+    def in_order(self) -> Iterator[nn.Module]:
+        """Yields the modules in the order in which they act, which is not that of their names."""
+        for number, (layer, norm) in enumerate(zip(self.layers, self.norms, strict=True)):
+            yield from [*self.dropouts[number - 1 : number], layer, norm]
 
     def forward(self, x: Tensor) -> tuple[Tensor, None]:
-        for number, (layer, norm) in enumerate(zip(self.layers, self.norms, strict=True)):
-            x = norm(layer(self.dropout(x) if number else x)[0])
+        for module in self.in_order():
+            found = module(x)
+            x = found[0] if isinstance(module, nn.RNNBase) else found
         return x, None
 
 
@@ -55,15 +64,19 @@ class RNN(nn.Module):
         else:
             size = input_shape[1] if kind == "sequence" else input_shape[0] * input_shape[2]
         layer = nn.LSTM if config.cell == "lstm" else nn.GRU
-        self.dropout = dropout.build(config.dropout, channel_dim=-1)
         if config.norm.kind == "none" and (config.dropout is None or config.layers == 1):
             self.recurrent: nn.Module = layer(size, config.width, config.layers, batch_first=True)
         else:
             order = "text" if kind == "text" else "sequence"
             steps = input_shape[1] if kind == "image" else input_shape[0]
             sizes = [size] + [config.width] * config.layers
-            self.recurrent = Stack(layer, sizes, lambda: norms.after(config.norm, config.width, order, steps))
-            self.recurrent.dropout = dropout.build(config.dropout, channel_dim=-1)
+            self.recurrent = Stack(
+                layer,
+                sizes,
+                lambda: norms.after(config.norm, config.width, order, steps),
+                lambda: dropout.build(config.dropout, channel_dim=-1),
+            )
+        self.dropout = dropout.build(config.dropout, channel_dim=-1)  # where it acts: it is the head's
         self.linear = nn.Linear(config.width, outputs)
         self._initialize(config)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from statistics import median
@@ -92,11 +93,13 @@ def begin(network: Network, data: DataSet, source: Source) -> list[str]:
 def _pairs(network: Network, source: Source) -> Iterator[tuple[str, Tensor, Tensor]]:
     """Yields the body's entries with those of the source that stand in their place.
 
-    By order, not by name: in a Sequential the names are numbers, which a dropout that is new here shifts.
+    By order, not by name: in a Sequential the names are numbers, which a dropout that is new here shifts,
+    and the second layer's weights are recurrent.weight_ih_l1 in an LSTM but recurrent.layers.1.weight_ih_l0
+    where dropout lies between.
     """
     fresh = [(n, v) for n, v in network.state_dict().items() if n.startswith("body.")]
     old = [(n, v) for n, v in source.tensors.items() if n.startswith("body.")]
-    last = [[name.rpartition(".")[2] for name, _ in entries] for entries in (fresh, old)]
+    last = [[re.sub(r"_l\d+$", "", name.rpartition(".")[2]) for name, _ in e] for e in (fresh, old)]
     if last[0] != last[1]:
         raise UserError(f"model.from: the model of {source.place} has other layers than what is built here")
     for (name, value), (_, values) in zip(fresh, old, strict=True):

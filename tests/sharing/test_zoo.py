@@ -103,7 +103,7 @@ def test_a_strangers_card_is_plain_text(shelf):
     assert len(card["date"]) == 10 and card["value"] is not float("inf")
     config["card"]["parameters"] = "many"
     (shelf / "pushed/config.json").write_text(json.dumps(config))
-    assert "its card.parameters is not as stepwell push writes it" in sw.zoo(shelf / "pushed")[0]["problem"]
+    assert ": card.parameters is not as stepwell push writes it" in sw.zoo(shelf / "pushed")[0]["problem"]
     json.dumps(card, allow_nan=False)
 
 

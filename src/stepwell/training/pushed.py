@@ -106,7 +106,7 @@ def read_config(folder: Path) -> dict[str, Any]:
         found = error.errors(include_url=False, include_context=False, include_input=False)[0]
         place = ".".join(map(str, found["loc"][: 1 if found["loc"][0] != "card" else None]))
         what = "is missing" if found["type"] == "missing" else "is not as stepwell push writes it"
-        raise UserError(f"{path} is damaged: its {place} {what}; fetch the folder anew") from None
+        raise UserError(f"{path} is damaged: {place} {what}; fetch the folder anew") from None
     return config
 
 

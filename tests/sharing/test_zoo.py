@@ -33,6 +33,12 @@ def shelf(runs, tmp_path) -> Path:
         (tmp_path / name / file).unlink()
         if text is not None:
             (tmp_path / name / file).write_text(text)
+    shutil.copytree(tmp_path / "pushed", tmp_path / "no-readme")
+    (tmp_path / "no-readme/README.md").unlink()
+    shutil.copytree(runs / "runs" / "table", tmp_path / "odd-result")
+    result = json.loads((tmp_path / "odd-result/result.json").read_text())
+    result |= {"parameters": 10**400, "frozen_parameters": "x", "environment": [1]}
+    (tmp_path / "odd-result/result.json").write_text(json.dumps(result))
     (tmp_path / "notes").mkdir()
     (tmp_path / "notes/config.json").write_text('{"editor": "tabs"}')
     (tmp_path / ".hidden").mkdir()
@@ -49,6 +55,8 @@ WRONG = {
     "strange": "not the model that the card tells of",
     "no-card": "no card",
     "bad-config": "not of Stepwell",
+    "no-readme": "no card for people",
+    "odd-result": "its card is damaged",
 }
 
 
@@ -113,3 +121,21 @@ def test_where_nothing_is(tmp_path, monkeypatch):
     assert sw.zoo() == []
     with pytest.raises(UserError, match="nowhere does not exist"):
         sw.zoo("nowhere")
+
+
+def test_odd_results_are_not_passed_on(shelf):
+    """A result of odd types, and one that does not say which weights are its own, in one sentence."""
+    with pytest.raises(UserError, match=r"its result.json is damaged"):
+        sw.push(shelf / "odd-result", str(shelf / "given"))
+    run = shelf / "deep/down/table"
+    result = json.loads((run / "result.json").read_text())
+    (run / "result.json").write_text(json.dumps({**result, "weights": {}}))
+    with pytest.raises(UserError, match=r"does not say which model it is of"):
+        sw.push(run, str(shelf / "given"))
+    assert not (shelf / "given").exists()
+
+
+def test_a_copy_lies_beside_its_source(shelf):
+    """Not inside it, where the next copy would find it."""
+    with pytest.raises(UserError, match="lies inside"):
+        sw.pull(str(shelf / "pushed"), shelf / "pushed" / "again")

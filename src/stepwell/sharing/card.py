@@ -64,9 +64,15 @@ def card_of(folder: Path) -> Card:
         else:
             return Card(str(folder), problem="it has weights but no card: no recipe.yaml and no config.json")
         card = _card(folder, facts, model if isinstance(model, dict) else {})
-    except (UserError, OSError, AttributeError) as error:
-        return Card(str(folder), problem=plain(str(error).removeprefix(f"{folder}/"), 400))
-    card.problem = _wrong_with(folder / pushed.MODEL, digest)
+    except (UserError, OSError) as error:
+        said = plain(str(error).removeprefix(f"{folder}/"), 400)
+        return Card(str(folder), problem=said.removeprefix(f"{folder}: ").removeprefix(f"{folder} "))
+    except (AttributeError, ArithmeticError, LookupError, TypeError, ValueError):  # odd values, in odd places
+        return Card(str(folder), problem="its card is damaged, or was not written by Stepwell")
+    if pushed.is_pushed(folder) and not (folder / pushed.CARD).is_file():
+        card.problem = f"it has no card for people ({pushed.CARD}): push the model again"
+    else:
+        card.problem = _wrong_with(folder / pushed.MODEL, digest)
     return card
 
 

@@ -66,6 +66,9 @@ def pull(source: str, to: str | Path) -> dict[str, Any]:
 
     Returns {"to", "digest", "name", "notes"}.
     """
+    inside = Path(to).expanduser().absolute()
+    if not source.startswith(hub.PREFIX) and Path(source).expanduser().absolute() in inside.parents:
+        raise UserError(f"{to} lies inside {source}, which it is to be a copy of: choose a folder beside it")
     with _new_folder(str(to)) as folder:
         if source.startswith(hub.PREFIX):
             hub.download(source, folder, pushed.FILES)
@@ -88,7 +91,14 @@ def _contents(run: Path) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]
         found = pushed.read(run)
         model_file.build(run / pushed.MODEL, found.tensors, found.about)  # what does not fit is not passed on
         return found.config, found.tensors, found.about
-    facts = facts_of(run)
+    try:
+        facts = facts_of(run)
+    except (AttributeError, ArithmeticError, LookupError, TypeError, ValueError) as error:
+        if isinstance(error, UserError):
+            raise
+        raise UserError(f"{run}: its result.json is damaged: train again, or put it back") from None
+    if not isinstance(facts["digest"], str) or not isinstance(facts["environment"], dict):
+        raise UserError(f"{run}: its result.json does not say which model it is of: put it back")
     folder = existing(run)
     tensors, about = model_file.read_run(folder.model_file, facts["digest"])
     name = about["recipe"]["model"]["name"]

@@ -176,6 +176,7 @@ def test_a_run_does_not_need_its_source_any_more(tmp_path, monkeypatch):
     ("keys", "part"),
     [
         ({"model": "cnn"}, "model.name=cnn contradicts"),
+        ({"model.norm": "batch"}, r"model.norm=batch, groups 8, .* whose model has none, groups 8, "),
         ({"model.hidden": [7]}, r"model.hidden=\[7\] contradicts model.from, whose model has \[6, 4\]"),
         ({"model.hiden": [6, 4]}, "did you mean model.hidden"),
         ({"model.channels": [6, 4]}, "belongs to cnn"),

@@ -48,9 +48,18 @@ def settle(recipe: Recipe) -> tuple[Recipe, Source | None]:
     for key, value in model.model_dump().items():
         if key not in FREE and value != before[key]:
             raise UserError(
-                f"model.{key}={value} contradicts model.from, whose model has {before[key]}: leave it out"
+                f"model.{key}={_shown(value)} contradicts model.from, whose model has {_shown(before[key])}: "
+                "leave it out"
             )
     return recipe.model_copy(update={"model": model}), source
+
+
+def _shown(value: Any) -> Any:
+    """A setting as one would write it: its first value, and the others behind it."""
+    if not isinstance(value, dict) or not value:
+        return value
+    first, *others = value.items()
+    return ", ".join([str(first[1]), *(f"{name} {one}" for name, one in others)])
 
 
 def find(place: str) -> Source:
@@ -61,6 +70,11 @@ def find(place: str) -> Source:
             return _of_pushed(place, Path(folder))
     if pushed.is_pushed(place):
         return _of_pushed(place, Path(place))
+    if not Path(place).exists():
+        raise UserError(
+            f"model.from: {place} does not exist: name a run folder, one that stepwell push has written, or "
+            "hf:ORG/NAME"
+        )
     folder = existing(place)
     result = folder.result()
     if result is None:

@@ -56,8 +56,6 @@ def _heat_map(
     if (means < 10**low).any():
         caption += f" Below {significant(10**low, 2)}, zero included, all is of the darkest colour."
     names = layers.names
-    step = math.ceil(len(names) / MAX_LABELS)
-    rows = range(0, len(names), step)
     return Figure(
         id=id,
         title=title,
@@ -81,7 +79,15 @@ def _heat_map(
                 "colorbar": {"thickness": 12, "outlinewidth": 0, **_ticks(low, high)},
             }
         ],
-        layout=layout(
+        **rows_of_layers(names, end),
+    )
+
+
+def rows_of_layers(names: list[str], end: float) -> dict[str, Any]:
+    """Axes and height of a figure with a row a layer, the input at the top, against updates up to `end`."""
+    rows = range(0, len(names), math.ceil(len(names) / MAX_LABELS))
+    return {
+        "layout": layout(
             updates_axis(end, showgrid=False),
             axis(
                 "",
@@ -94,8 +100,8 @@ def _heat_map(
             ),
             margin={"l": 64, "r": 18, "t": 10, "b": 52},
         ),
-        height=int(min(max(len(names) * 24 + 80, 180), 760)),
-    )
+        "height": int(min(max(len(names) * 24 + 80, 180), 760)),
+    }
 
 
 def _colours(means: np.ndarray) -> tuple[np.ndarray, float, float]:

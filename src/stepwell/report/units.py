@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 
-from stepwell.report.figure import Figure, axis, label, layout, rounded, updates_axis
-from stepwell.report.layers import MAX_LABELS, binned
+from stepwell.report.figure import Figure, label, rounded
+from stepwell.report.layers import MAX_LABELS, binned, rows_of_layers
 from stepwell.report.run_folder import RunFolder, UnitHistory
-from stepwell.report.wording import counted, elide_middle, percent
+from stepwell.report.wording import counted, percent
 
 SHOWN = 0.005  # a share that is never higher needs no figure
 MOST = 0.5
@@ -80,8 +78,7 @@ def _last(units: UnitHistory) -> list[float]:
 def _map(kind: str, units: UnitHistory, end: float) -> Figure:
     title, word, caption = KINDS[kind]
     updates, means = binned(units.updates, units.shares)
-    names, step = units.names, math.ceil(len(units.names) / MAX_LABELS)
-    rows = range(0, len(names), step)
+    names = units.names
     return Figure(
         id=f"units-{kind}",
         title=title,
@@ -107,18 +104,5 @@ def _map(kind: str, units: UnitHistory, end: float) -> Figure:
                 },
             }
         ],
-        layout=layout(
-            updates_axis(end, showgrid=False),
-            axis(
-                "",
-                autorange="reversed",
-                type="category",
-                showgrid=False,
-                tickvals=list(rows),
-                ticktext=[label(elide_middle(names[row], 40)) for row in rows],
-                ticks="",
-            ),
-            margin={"l": 64, "r": 18, "t": 10, "b": 52},
-        ),
-        height=int(min(max(len(names) * 24 + 80, 180), 760)),
+        **rows_of_layers(names, end),
     )

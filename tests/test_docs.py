@@ -32,11 +32,11 @@ import torch
 
 from stepwell import cli, optim
 from stepwell.errors import UserError
+from stepwell.metrics import by_task as metrics
 from stepwell.optim.optimizer import RuleOptimizer
 from stepwell.recipe import describe
 from stepwell.rules import RULES
 from stepwell.rules.describe import facts_of
-from stepwell.training import metrics
 
 ROOT = Path(__file__).resolve().parent.parent
 # results.md and benchmarks.md tell what long runs gave; each figure there stands beside its command.

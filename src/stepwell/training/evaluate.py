@@ -12,10 +12,10 @@ import torch
 from torch import Tensor
 
 from stepwell.data.dataset import Part
+from stepwell.metrics import by_task as metrics
 from stepwell.nn.losses import Loss
 from stepwell.nn.network import Network
 from stepwell.progress import counted
-from stepwell.training import metrics
 
 # Samples at a time, so that evaluating takes less memory than training: fewer of long texts and sequences
 # (positions) and of large images (numbers).

@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from PIL import Image
 
-from stepwell.training import intervals
-from stepwell.training.metrics import confusion_matrix, precision_recall_f1
+from stepwell.metrics import intervals
+from stepwell.metrics.by_task import confusion_matrix, precision_recall_f1
 
 Array = NDArray[np.float64]
 Show = Callable[[int], dict[str, Any]]

@@ -17,9 +17,10 @@ from stepwell.data.dataset import Inputs, NewData, Part
 from stepwell.data.tablefile import batch_rows, reading
 from stepwell.data.text import decode
 from stepwell.errors import UserError
+from stepwell.metrics import by_task as metrics
 from stepwell.nn import losses
 from stepwell.progress import SILENT_SECONDS, Progress
-from stepwell.training import evaluate, metrics, model_file, pushed, uncertain
+from stepwell.training import evaluate, model_file, pushed, uncertain
 from stepwell.training.generate import generate
 from stepwell.training.model_file import Trained
 from stepwell.training.run_folder import existing

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import average_precision_score, roc_auc_score
 
-from stepwell.training.ranking import average_precision, mid_ranks, roc_auc
+from stepwell.metrics.ranking import average_precision, mid_ranks, roc_auc
 
 ROWS = st.lists(st.tuples(st.integers(0, 6), st.booleans()), min_size=2, max_size=40).filter(
     lambda rows: len({y for _, y in rows}) == 2

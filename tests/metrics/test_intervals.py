@@ -6,7 +6,7 @@ import scipy.stats
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stepwell.training import intervals
+from stepwell.metrics import intervals
 
 
 @given(st.integers(1, 10**6), st.floats(0, 1))

@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from stepwell.training import intervals
-from stepwell.training.intervals import Limits
-from stepwell.training.ranking import average_precision, roc_auc
+from stepwell.metrics import intervals
+from stepwell.metrics.ranking import average_precision, roc_auc
+from stepwell.metrics.intervals import Limits
 
 Array = NDArray[np.float64]
 Ints = NDArray[np.int64]

@@ -10,7 +10,7 @@ import sklearn.metrics as sk
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stepwell.training import metrics
+from stepwell.metrics import by_task as metrics
 
 SIZES = st.integers(1, 60)
 SEEDS = st.integers(0, 2**32 - 1)

@@ -22,7 +22,7 @@ def finish(run: Run, folder: RunFolder, stop: StopRequest) -> dict[str, Any]:
     recipe, data = run.recipe, run.data
     checkpoint.save_best(folder.checkpoints, run)
     deliver(run)
-    delivered = _choose_weights(run)
+    delivered = choose_weights(run)
     single = evaluate.quick(run.network, run.sample_loss, data.validation, run.device)
     run.network.views = model_file.views(recipe.augment)  # from here on: the curves were of single images
     stop.raise_if_asked(folder.path)
@@ -82,7 +82,7 @@ def finish(run: Run, folder: RunFolder, stop: StopRequest) -> dict[str, Any]:
     return result
 
 
-def _choose_weights(run: Run) -> Literal["last", "best"]:
+def choose_weights(run: Run) -> Literal["last", "best"]:
     """Puts the weights to deliver into the network: by `training.weights` "last", "best" or "auto".
 
     auto: the best ones, if the validation loss of the last ones is higher by more than one standard

@@ -222,7 +222,8 @@ def test_a_users_module(tmp_path, monkeypatch):
     (tmp_path / "own_net.py").write_text(
         "from torch import nn\n"
         "def net(shape, outputs):\n"
-        "    return nn.Sequential(nn.Linear(4, 6, bias=False), nn.BatchNorm1d(6), nn.Tanh(), nn.Linear(6, outputs))\n"
+        "    first = nn.Linear(4, 6, bias=False)\n"
+        "    return nn.Sequential(first, nn.BatchNorm1d(6), nn.Tanh(), nn.Linear(6, outputs))\n"
     )
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(str(tmp_path))

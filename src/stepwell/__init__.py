@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from stepwell import curvature, data, nn, optim, rules, schedules
     from stepwell.errors import Diverged, UserError
-    from stepwell.library import load, pull, push, resume, train, zoo
+    from stepwell.library import ensemble, load, pull, push, resume, train, zoo
 
 __version__ = "0.1.0"
 
@@ -20,6 +20,7 @@ __all__ = [
     "UserError",
     "curvature",
     "data",
+    "ensemble",
     "load",
     "nn",
     "optim",
@@ -36,6 +37,7 @@ _MODULES = {"curvature", "data", "nn", "optim", "rules", "schedules"}
 _NAMES = {
     "train": "stepwell.library",
     "resume": "stepwell.library",
+    "ensemble": "stepwell.library",
     "zoo": "stepwell.library",
     "push": "stepwell.library",
     "pull": "stepwell.library",

@@ -23,6 +23,8 @@ class Network(nn.Module):
     needs nothing else to predict from raw inputs (uint8 images, features in the data's own units).
     """
 
+    kind: Kind
+    task: Task
     input_scale: Tensor
     input_offset: Tensor
     target_mean: Tensor | None

@@ -26,7 +26,7 @@ from stepwell.population.ensemble.measure import Measured
 from stepwell.population.train import Stopped
 from stepwell.progress import Progress, quietly
 from stepwell.recipe import choose_device, read_recipe, resolve
-from stepwell.training import checkpoint, evaluate, files, mistakes, model_file, show, source
+from stepwell.training import checkpoint, evaluate, files, generate, mistakes, model_file, show, source
 from stepwell.training.environment import environment
 from stepwell.training.reproducible import own_randomness, undisturbed
 from stepwell.training.run_folder import RunFolder
@@ -214,6 +214,8 @@ def _measured(
         found = evaluate.predictions(network, bench.loss, tested, members.device)
         about = (data.classes, data.targets, tested.rows, show.shower(data, tested, recipe.data.name))
         record = mistakes.evaluation_record(data.task, found.outputs, found.targets, found.loss, *about)
+        if data.kind == "text":
+            record["samples"] = generate.samples(network, data, tested, members.device, recipe.seed)
         files.write_json(folder.evaluation_file, record)
     own_folds = kind == "folds"
     each = [

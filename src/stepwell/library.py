@@ -50,7 +50,7 @@ def resume(folder: str | os.PathLike[str], *, quiet: bool = False) -> dict[str, 
     folder: of `train` or of `ensemble`.
     Returns what that does, and "resumed": False if the run had been finished before.
     """
-    go_on = ensembles.resume if ensembles.is_ensemble(folder) else training.resume
+    go_on = ensembles.resume if ensembles.is_ensemble(Path(folder)) else training.resume
     result, was_finished = go_on(Path(folder), quiet)
     page = os.path.join(folder, "report.html")
     if not was_finished or not os.path.exists(page):

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from dataclasses import replace
+
 import numpy as np
 
 from stepwell.metrics.paired import COMPARED
@@ -14,8 +17,11 @@ COLORS = ("var(--train)", "var(--validation)")
 
 def figures(run: RunFolder) -> list[Figure]:
     """Those that there is something for."""
-    found = (by_members(run), reliability(run), spread(run), courses(run))
-    return [figure for figure in found if figure is not None]
+    drawn = (by_members(run), reliability(run), spread(run), courses(run))
+    found = [figure for figure in drawn if figure is not None]
+    if len(found) % 2:
+        found[-1] = replace(found[-1], width="full")
+    return found
 
 
 def by_members(run: RunFolder) -> Figure | None:
@@ -134,16 +140,20 @@ def reliability(run: RunFolder) -> Figure | None:
                 "hovertemplate": f"%{{y:,}} samples<extra>{label(name)}</extra>",
             }
         )
+    most = max(max(told[key]["count"]) for key in named)
+    counts = [-0.3, math.ceil(math.log10(most))]  # of a logarithmic axis: a single sample has a bar too
     return Figure(
         id="reliability",
         title="Confidence against accuracy",
         caption="Below the diagonal a model is surer than it is right, above it too cautious; whiskers are "
-        "95 % intervals. Beneath, how many samples had that confidence.",
+        "95 % intervals. Beneath, how many samples had that confidence (logarithmic).",
         data=traces,
         layout=layout(
-            axis("confidence, the probability of the answer (%)", tickformat="~%", range=[0, 1.02]),
+            axis(
+                "confidence, the probability of the answer (%)", tickformat="~%", range=[0, 1.02], anchor="y2"
+            ),
             axis("share that is right (%)", tickformat="~%", range=[0, 1.02], domain=[0.3, 1]),
-            yaxis2=axis("samples", domain=[0, 0.2], anchor="x", nticks=3),
+            yaxis2=axis("samples", domain=[0, 0.2], type="log", range=counts, dtick=1, tickformat=",~d"),
             barmode="group",
             showlegend=True,
         ),

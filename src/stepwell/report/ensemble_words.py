@@ -103,13 +103,19 @@ def headline(result: Result) -> str:
     if gain is None or mean is None:
         return ""
     before, after = metric(name).together(mean.value, result["test"][name]["value"])
-    much = f"{abs(gain) * 100:.2f} points" if metric(name).percent else significant(abs(gain), 3)
-    verdict = (
-        f"{'a gain' if (gain > 0) == (name in MORE_IS_BETTER) else 'a loss'} of {much}" if gain else "no gain"
-    )
+
+    def size(x: float) -> str:
+        return f"{x * 100:.2f}" if metric(name).percent else significant(x, 3)
+
+    up = (gain > 0) == (name in MORE_IS_BETTER)
+    verdict = f"{'a gain' if up else 'a loss'} of {size(abs(gain))}{' points' * metric(name).percent}"
     low, high = number(entry.get("low")), number(entry.get("high"))
-    if low is not None and high is not None and low <= 0 <= high:
-        verdict += " that may be chance"
+    if low is not None and high is not None:
+        sign = 1 if gain > 0 else -1
+        first, last = sorted((sign * low, sign * high))
+        verdict += f" (95{NARROW}% interval {size(first)} to {size(last)})".replace("-", "−")
+        verdict += ", which may be chance" if low <= 0 <= high else ""
+    verdict = verdict if gain else "no gain"
     return (
         f"The model is {told['means']}. Alone their {metric(name).label} is {before} on average, together "
         f"{after}: {verdict}."

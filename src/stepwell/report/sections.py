@@ -14,7 +14,16 @@ from stepwell.report import curves, ensemble_view, ensemble_words, layers, predi
 from stepwell.report.figure import Figure
 from stepwell.report.headline import Fact, headline, run_facts, test_facts
 from stepwell.report.run_folder import RunFolder, number
-from stepwell.report.wording import METRICS, counted, elide_middle, metric, percent, plain, significant
+from stepwell.report.wording import (
+    METRICS,
+    NARROW,
+    counted,
+    elide_middle,
+    metric,
+    percent,
+    plain,
+    significant,
+)
 
 MAX_MISTAKES = 64
 MAX_TABLE_COLUMNS = 40
@@ -146,14 +155,15 @@ def _ensemble(run: RunFolder) -> Section:
     figures = ensemble_view.figures(run)
     names, rows = ensemble_words.cells(run.result)
     lines = [
-        f"<th>{text(name)}</th>" + "".join(f'<td class="n">{text(value)}</td>' for value in values)
+        f"<th>{text(name)}</th>"
+        + "".join(f'<td class="n">{text(value.replace("%", f"{NARROW}%"))}</td>' for value in values)
         for name, values in rows
     ]
     head = [("on the test part", ""), *((metric(name).label, "n") for name in names)]
     body = box("Members, and together", table(head, lines)) if lines else ""
     said = [*ensemble_words.gains(run.result), *ensemble_words.disagreement(run.result)]
     sentences = "".join(f"<li>{text(sentence)}</li>" for sentence in said)
-    body += f'<ul class="plain">{sentences}</ul>' * bool(said) + grid(figures)
+    body += box("", f'<ul class="plain">{sentences}</ul>') * bool(said) + grid(figures)
     return Section("ensemble", "Ensemble", "Ensemble", body, figures)
 
 

@@ -91,7 +91,7 @@ class _Keeping:
         pass
 
     def interrupted(self) -> bool:
-        return self.run.update in self.ends or self._is_late() or self.job.interrupted()
+        return self._is_to_save() or self.job.interrupted()
 
     def on_update_end(self, run: Run) -> bool:
         self._check()
@@ -102,13 +102,20 @@ class _Keeping:
             self._take()
         ended = run.update >= max(self.ends)
         asked = self.job.interrupted()
-        if ended or asked or self._is_late():
+        if asked or self._is_to_save():
             extra = {"curve": self.curve, "losses": self._loss}
-            checkpoint.save(self.folder, run, Snapshot.of(run), extra, 1)
+            keep = run.recipe.training.keep_checkpoints
+            checkpoint.save(self.folder, run, Snapshot.of(run), extra, keep)
             self._saved_at = time.monotonic()
         return ended or asked
 
-    def _is_late(self) -> bool:
+    def _is_to_save(self) -> bool:
+        """Where weights were kept, and in between by the clock or by number, as `stepwell train`."""
+        if self.run.update in self.ends:
+            return True
+        every = self.run.recipe.training.checkpoint_every
+        if every is not None:
+            return self.run.update % every == 0
         return time.monotonic() - self._saved_at >= CHECKPOINT_SECONDS
 
     def _check(self) -> None:

@@ -227,6 +227,7 @@ def _measured(
         "means": MEANS[kind].format(count=len(made.states), chosen=len(served.chosen)),
         "members": len(made.states),
         "chosen": served.chosen,
+        "networks": len(served.states),
         "each": each,
     }
     test: dict[str, Any] = {}

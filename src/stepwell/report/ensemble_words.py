@@ -81,15 +81,12 @@ def difference(name: str, entry: Result) -> str:
     value, low, high = (number(entry.get(key)) for key in ("value", "low", "high"))
     if value is None:
         return "undefined here"
-    if value == 0 and low is None:
-        return "the same"
-
     def shown(x: float) -> str:
         return (f"{x * 100:+.2f}" if metric(name).percent else f"{x:+.3g}").replace("-", "−")
 
     unit = " points" if metric(name).percent else ""
-    word = "higher" if value > 0 else "lower" if value < 0 else "away"
-    text = f"{shown(value).lstrip('+−')}{unit} {word}"
+    word = "higher" if value > 0 else "lower"
+    text = f"{shown(value).lstrip('+−')}{unit} {word}" if value else "the same"
     if low is None or high is None:
         return text
     return f"{text} [{shown(low)}, {shown(high)}]" + ", which may be chance" * (low <= 0 <= high)

@@ -28,7 +28,7 @@ CYCLIC = tuple(
 def train(job: Job) -> Made:
     """Trains once and keeps the weights at the ends of the last `count` cycles."""
     last = ends(job)[-job.count :]
-    taken = course(job, job.recipe, last, job.folder, f"{len(last)} snapshots")
+    taken = course(job, job.recipe, last, job.folder, "the run")
     made = Made(taken.states, [], [{"name": "the run", "rows": taken.curve}], taken.updates, taken.epochs)
     made.each = [{"name": f"update {end:,}", "update": end, "updates": end} for end in last]
     return made

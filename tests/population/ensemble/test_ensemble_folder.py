@@ -38,7 +38,7 @@ def folder(tmp_path_factory):
     x = draw.normal(size=(150, 4)).astype(np.float32)
     y = (x[:, :2] + draw.normal(size=(150, 2)) > 0).astype(int)
     np.savez(folder / "labels.npz", x_train=x, y_train=y)
-    np.savez(folder / "new.npz", x=load_iris().data[::20].astype(np.float32))
+    np.savez(folder / "new.npz", x=load_iris(return_X_y=True)[0][::20].astype(np.float32))
     np.savez(folder / "new-labels.npz", x=x[:9])
     for name, (changes, kind) in CASES.items():
         data = str(folder / "labels.npz") if name == "labels" else changes["data"]

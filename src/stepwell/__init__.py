@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from stepwell import curvature, data, nn, optim, rules, schedules
     from stepwell.errors import Diverged, UserError
-    from stepwell.library import load, population, pull, push, resume, train, zoo
+    from stepwell.library import ensemble, load, population, pull, push, resume, train, zoo
 
 __version__ = "0.1.0"
 
@@ -20,6 +20,7 @@ __all__ = [
     "UserError",
     "curvature",
     "data",
+    "ensemble",
     "load",
     "nn",
     "optim",
@@ -38,6 +39,7 @@ _NAMES = {
     "train": "stepwell.library",
     "resume": "stepwell.library",
     "population": "stepwell.library",
+    "ensemble": "stepwell.library",
     "zoo": "stepwell.library",
     "push": "stepwell.library",
     "pull": "stepwell.library",

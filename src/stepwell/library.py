@@ -9,6 +9,7 @@ from typing import Any
 
 from stepwell.errors import Diverged
 from stepwell.nn.network import Predictor
+from stepwell.population.ensemble import make as ensembles
 from stepwell.population.recipes import members_of, network_of
 from stepwell.population.train import train as train_members
 from stepwell.progress import quietly
@@ -49,9 +50,11 @@ def train(
 def resume(folder: str | os.PathLike[str], *, quiet: bool = False) -> dict[str, Any]:
     """Goes on with an interrupted run, bit for bit as if it had not been.
 
-    Returns what `train` does, and "resumed": False if the run had been finished before.
+    folder: of `train` or of `ensemble`.
+    Returns what that does, and "resumed": False if the run had been finished before.
     """
-    result, was_finished = training.resume(Path(folder), quiet)
+    go_on = ensembles.resume if ensembles.is_ensemble(Path(folder)) else training.resume
+    result, was_finished = go_on(Path(folder), quiet)
     page = os.path.join(folder, "report.html")
     if not was_finished or not os.path.exists(page):
         page = str(write_report(Path(folder)))
@@ -85,6 +88,29 @@ def population(
         {**outcome.as_json(), "recipe": member.recipe.model_dump(), "model": network_of(member, outcome)}
         for member, outcome in zip(members, outcomes, strict=True)
     ]
+
+
+def ensemble(
+    recipe: str | os.PathLike[str] | Mapping[str, Any] | None = None,
+    *,
+    kind: str = "independent",
+    members: int | None = None,
+    out: str | None = None,
+    quiet: bool = False,
+    **changes: Any,
+) -> dict[str, Any]:
+    """Trains several networks, puts them together to one model, and measures what that gains.
+
+    kind: "independent", "folds", "snapshots" (mean of predictions), "average" or "soup" (mean of weights).
+    members: how many, at least two; default five. recipe, changes, out: as of `train`.
+    The folder is that of one trained model: `load`, predict, evaluate, export and push take it as such.
+    Returns result.json's content, under "ensemble" what the members are worth, and "folder" and "report".
+    """
+    if isinstance(recipe, Mapping):
+        recipe, changes = None, {**recipe, **changes}
+    path = None if recipe is None else Path(recipe)
+    result, folder = ensembles.ensemble(path, changes, kind, members, out, quiet)
+    return {**result, "folder": str(folder), "report": str(write_report(folder))}
 
 
 def zoo(*folders: str | os.PathLike[str]) -> list[dict[str, Any]]:

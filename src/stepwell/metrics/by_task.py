@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from stepwell.metrics import intervals
+from stepwell.metrics import calibration, intervals
 from stepwell.metrics.intervals import Limits
 from stepwell.metrics.ranking import average_precision, roc_auc
 
@@ -22,7 +22,6 @@ Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]
 Entry = dict[str, float | None]
 
-CALIBRATION_BINS = 15  # Guo et al. (2017)
 TINY = float(
     np.finfo(np.float32).tiny
 )  # a probability that float32 rounded to 0 costs 126 bits, not infinity
@@ -178,35 +177,8 @@ def _classification(p: Array, true: Ints, seed: int) -> dict[str, Entry]:
         # ties go to the later class, as scikit-learn's top_k_accuracy_score has it
         before = (p > own).sum(1) + ((p == own) & (np.arange(count) > true[:, None])).sum(1)
         found["top_5_accuracy"] = _share((before < 5).sum(), n)
-    found["ece"] = _expected_calibration_error(p.max(1), right, seed)
+    found["ece"] = _entry(*calibration.expected_calibration_error(p.max(1), right, seed))
     return found
-
-
-def _expected_calibration_error(confidence: Array, right: Bools, seed: int) -> Entry:
-    """ECE = Σ_bins |Σ (right − confidence)| / n over 15 bins of equal width; Guo et al. (2017), eq. 3.
-
-    Chance alone makes it positive, and a bootstrap repeats that bias, so both limits err on the safe
-    side (they cover more than 95 %). With g the vector of the bins' gaps and * a resample,
-    low = ECE − q₉₇.₅ ‖g* − g‖₁, by the triangle inequality; high = q₉₇.₅ of ECE*, for E[ECE*] ≥ ECE.
-    """
-    edges = np.linspace(0, 1, CALIBRATION_BINS + 1)
-    bins = np.clip(
-        np.searchsorted(edges, confidence, side="left") - 1, 0, CALIBRATION_BINS - 1
-    )  # (low, high]
-    n = len(bins)
-    gaps = np.zeros((n, CALIBRATION_BINS))
-    gaps[np.arange(n), bins] = right - confidence
-
-    observed = gaps.sum(0)
-
-    def error_and_distance(totals: Array) -> Array:
-        return np.stack([np.abs(totals).sum(1), np.abs(totals - observed).sum(1)], axis=1) / n
-
-    value = np.abs(observed).sum() / n
-    error, distance = intervals.bootstrap(gaps, error_and_distance, seed, method="percentile")
-    if error is None or distance is None:
-        return _entry(value)
-    return _entry(value, (max(0.0, value - distance[1]), max(value, error[1])))
 
 
 def _binary(score: Array, predicted: Bools, true: Bools) -> dict[str, Entry]:

@@ -23,6 +23,8 @@ class Network(nn.Module):
     needs nothing else to predict from raw inputs (uint8 images, features in the data's own units).
     """
 
+    kind: Kind
+    task: Task
     input_scale: Tensor
     input_offset: Tensor
     target_mean: Tensor | None
@@ -63,6 +65,14 @@ class Network(nn.Module):
         return cls(
             body, data.kind, data.task, data.input_shift, data.input_scale, data.target_mean, data.target_std
         )
+
+    def around(self, body: nn.Module) -> Network:
+        """Another body inside of this network's own tensors and views."""
+        other = Network(body, self.kind, self.task)
+        for name, value in self.named_buffers(recurse=False):
+            setattr(other, name, value)
+        other.views = self.views
+        return other.train(self.training)
 
     def train(self, mode: bool = True) -> Network:
         """As torch's, but what is frozen is a fixed function: its statistics stay, and nothing drops out."""

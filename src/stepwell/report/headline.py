@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from stepwell.report import ensemble_words
 from stepwell.report.predictions import confusion_counts, frequent_confusions, only_answer, regression_targets
 from stepwell.report.run_folder import RunFolder, number, series
 from stepwell.report.wording import (
@@ -48,7 +49,7 @@ def headline(run: RunFolder) -> Headline:
             value,
             f"test {shown.label}",
             f"95{NARROW}% interval {limits}" if limits else "",
-            " ".join(filter(None, [_meaning(run, key, test[key], test), _comparison(run), _course(run)])),
+            " ".join(filter(None, [*_told(run, key, test), _comparison(run), _course(run)])),
         )
     ended = run.result.get("status") == "finished"
     not_tested = (
@@ -70,6 +71,11 @@ def headline(run: RunFolder) -> Headline:
                 f"{not_tested} {_course(run)}".strip(),
             )
     return Headline("–", "no result yet", "", not_tested)
+
+
+def _told(run: RunFolder, key: str, test: dict[str, Estimate]) -> tuple[str, str]:
+    """What the metric means, and, of an ensemble, what its members gain together."""
+    return _meaning(run, key, test[key], test), ensemble_words.headline(run.result)
 
 
 def _progress(run: RunFolder) -> str:

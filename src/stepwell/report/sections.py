@@ -10,11 +10,20 @@ from typing import Any
 
 import numpy as np
 
-from stepwell.report import curves, layers, predictions, units
+from stepwell.report import curves, ensemble_view, ensemble_words, layers, predictions, units
 from stepwell.report.figure import Figure
 from stepwell.report.headline import Fact, headline, run_facts, test_facts
 from stepwell.report.run_folder import RunFolder, number
-from stepwell.report.wording import METRICS, counted, elide_middle, metric, percent, plain, significant
+from stepwell.report.wording import (
+    METRICS,
+    NARROW,
+    counted,
+    elide_middle,
+    metric,
+    percent,
+    plain,
+    significant,
+)
 
 MAX_MISTAKES = 64
 MAX_TABLE_COLUMNS = 40
@@ -39,6 +48,7 @@ class Section:
 def all_sections(run: RunFolder) -> Iterator[Section]:
     """The page from top to bottom."""
     yield _top(run)
+    yield _ensemble(run)
     yield _learning_curves(run)
     yield _hyperparameters(run)
     yield _gradients(run)
@@ -137,6 +147,24 @@ def _facts(title: str, found: list[Fact]) -> str:
 
 def _name(part: Any) -> str:
     return str(part.get("name") or "") if isinstance(part, dict) else str(part or "")
+
+
+def _ensemble(run: RunFolder) -> Section:
+    if not isinstance(run.result.get("ensemble"), dict):
+        return Section("ensemble", "", "", "")
+    figures = ensemble_view.figures(run)
+    names, rows = ensemble_words.cells(run.result)
+    lines = [
+        f"<th>{text(name)}</th>"
+        + "".join(f'<td class="n">{text(value.replace("%", f"{NARROW}%"))}</td>' for value in values)
+        for name, values in rows
+    ]
+    head = [("on the test part", ""), *((metric(name).label, "n") for name in names)]
+    body = box("Members, and together", table(head, lines)) if lines else ""
+    said = [*ensemble_words.gains(run.result), *ensemble_words.disagreement(run.result)]
+    sentences = "".join(f"<li>{text(sentence)}</li>" for sentence in said)
+    body += box("", f'<ul class="plain">{sentences}</ul>') * bool(said) + grid(figures)
+    return Section("ensemble", "Ensemble", "Ensemble", body, figures)
 
 
 def _learning_curves(run: RunFolder) -> Section:

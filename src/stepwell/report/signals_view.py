@@ -10,7 +10,9 @@ from typing import Any
 
 from stepwell.data import sources
 from stepwell.data.dataset import DataSet
+from stepwell.errors import UserError
 from stepwell.nn.configs import UserModel
+from stepwell.nn.ensemble import Ensemble
 from stepwell.nn.inspection import WIDTH, Layer, Signals, measure
 from stepwell.recipe import Recipe, choose_device, read_recipe, resolve
 from stepwell.report.log_chart import Panel, Point, svg
@@ -52,7 +54,13 @@ def of_recipe(recipe: str | Path | None = None, changes: Mapping[str, Any] | Non
 def of_run(folder: str | Path) -> View:
     """The same of a finished run's weights, on the batch that the run began with."""
     recipe = existing(folder).recipe()
-    weights = trained(folder).network.state_dict()
+    network = trained(folder).network
+    if isinstance(network.body, Ensemble):
+        raise UserError(
+            f"{folder} is an ensemble of {len(network.body.members)} models, and inspect looks into one: "
+            "name a single run"
+        )
+    weights = network.state_dict()
     return _view(recipe, sources.load(recipe.data), weights, f" as trained in {folder}")
 
 

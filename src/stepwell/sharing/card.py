@@ -83,8 +83,10 @@ def facts_of(run: Path) -> dict[str, Any]:
     if result is None:
         raise UserError(f"{run} is not finished: there is no result yet")
     data, trained = result["data"], folder.result_file.stat().st_mtime
+    networks = (result.get("ensemble") or {}).get("networks", 1)
     return {
         "name": str(result.get("name") or run.resolve().name),
+        **({"networks": networks} if networks != 1 else {}),
         "data": {"name": Path(str(data.get("name"))).name, **{p: data.get(p) for p in PARTS}},
         "task": result["task"],
         "parameters": result["parameters"] + (result.get("frozen_parameters") or 0),

@@ -56,6 +56,8 @@ def readme(config: dict[str, Any]) -> str:
     )
     settings = yaml.safe_dump(recipe, sort_keys=False, allow_unicode=True, default_flow_style=None, width=110)
     fence = "`" * (1 + max([2, *map(len, re.findall("`+", settings))]))  # longer than any in it
+    networks = facts.get("networks")
+    several = f" in {networks} networks whose predictions are averaged" if type(networks) is int else ""
     sizes = [f"{facts['data'][p]:,} {word} samples" for p, word in _PARTS.items() if facts["data"].get(p)]
     return f"""---
 {_front(config, licence)}---
@@ -65,7 +67,7 @@ def readme(config: dict[str, Any]) -> str:
 This {_escaped(model["name"])} {does}.
 
 - It takes {takes}.
-- It has {facts["parameters"]:,} weights, trained on {_escaped(data)}{begun}.
+- It has {facts["parameters"]:,} weights{several}, trained on {_escaped(data)}{begun}.
 - It was finished on {_escaped(facts["date"])} with Stepwell {_escaped(versions.get("stepwell"))}.
 - {said}
 

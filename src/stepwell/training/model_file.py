@@ -20,6 +20,7 @@ from stepwell.errors import UserError
 from stepwell.nn import registry
 from stepwell.nn.beginning import Beginning
 from stepwell.nn.configs import UserModel
+from stepwell.nn.ensemble import Ensemble
 from stepwell.nn.network import Network
 from stepwell.nn.views import SHARE, Views
 from stepwell.nn.without_memory import without_memory
@@ -51,8 +52,11 @@ class Trained:
     loss: Any
 
 
-def save(path: Path, weights: dict[str, Tensor], data: DataSet, recipe: Recipe) -> str:
-    """Writes the weights with all that `load` and `read_new` need to know of the data; returns the digest."""
+def save(path: Path, weights: dict[str, Tensor], data: DataSet, recipe: Recipe, members: int = 1) -> str:
+    """Writes the weights with all that `load` and `read_new` need to know of the data; returns the digest.
+
+    members: of an ensemble, how many bodies of the recipe's model the weights are of (`ensemble.together`).
+    """
     about = {
         "recipe": _meaning(recipe),
         "fingerprint": data.fingerprint,
@@ -63,6 +67,7 @@ def save(path: Path, weights: dict[str, Tensor], data: DataSet, recipe: Recipe) 
         "targets": data.targets,
         "kind": data.kind,
         "task": data.task,
+        **({"members": members} if members > 1 else {}),
     }
     return checkpoint.write(path, weights, about)
 
@@ -121,13 +126,15 @@ def check(path: Path, tensors: dict[str, Tensor], about: Any) -> None:
     The file may be a stranger's: its digest tells damage from intention, but not whose intention it is.
     """
     found = {**EMPTY, **about} if isinstance(about, dict) else EMPTY
-    recipe, shape = found["recipe"], found["input_shape"]
+    recipe, shape, members = found["recipe"], found["input_shape"], found.get("members", 1)
     sound = (
         all(type(found[key]) is type(value) for key, value in EMPTY.items())
         and all(isinstance(recipe.get(section), dict) for section in {"model", "loss", *recipe})
         and 0 < len(shape) < 4
         and all(type(side) is int and 0 < side <= MOST for side in (*shape, found["outputs"]))
         and math.prod(shape) <= MOST
+        and type(members) is int
+        and 0 < members <= max(len(tensors), 1)
         and all(isinstance(name, str) for name in (*found["classes"], *found["targets"]))
         and found["kind"] in get_args(Kind)
         and found["task"] in get_args(Task)
@@ -148,7 +155,11 @@ def build(path: Path, tensors: dict[str, Tensor], about: dict[str, Any]) -> Trai
     own = isinstance(model, UserModel)
     shape = tuple(about["input_shape"])
     with torch.random.fork_rng(devices=[]), nullcontext() if own else without_memory():
-        body = registry.build(model, shape, about["outputs"], about["kind"])
+        several = [
+            registry.build(model, shape, about["outputs"], about["kind"])
+            for _ in range(about.get("members", 1))
+        ]
+        body = several[0] if len(several) == 1 else Ensemble(several, about["task"])
     statistics = [tensors.get(name) for name in ("target_mean", "target_std")]
     shift = torch.zeros_like(tensors["input_offset"]) if "input_offset" in tensors else None
     network = Network(body, about["kind"], about["task"], shift, tensors.get("input_scale"), *statistics)

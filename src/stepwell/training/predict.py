@@ -19,6 +19,7 @@ from stepwell.data.text import decode
 from stepwell.errors import UserError
 from stepwell.metrics import by_task as metrics
 from stepwell.nn import losses
+from stepwell.nn.ensemble import members_of
 from stepwell.progress import SILENT_SECONDS, Progress
 from stepwell.training import evaluate, model_file, pushed, uncertain
 from stepwell.training.generate import generate
@@ -56,6 +57,7 @@ def predict(run: str | Path, file: str | Path, monte_carlo: int = 0, seed: int =
     targets `prediction_TARGET`.
     monte_carlo: predictions are the mean over so many passes with dropout on, whose masks follow from
     `seed` and the row's number alone; further columns tell how sure the network is (see `uncertain`).
+    Of an ensemble they always do, by the disagreement of its members.
 
     Raises UserError where the file has a column of such a name itself: it would be lost.
     """
@@ -75,7 +77,8 @@ def predicted(model: Trained, file: str | Path, monte_carlo: int = 0, seed: int 
         )
     new = sources.read_new(model.preparation, str(file))
     own = new.table.lazy().collect_schema().names()
-    further = uncertain.names(model) if monte_carlo else []
+    several = len(members_of(model.network)) > 1
+    further = uncertain.names(model) if monte_carlo or several else []
     added = columns(model, np.zeros((0, _width(model) + len(further))), further)
     if taken := [name for name in added if name in own]:
         raise UserError(
@@ -84,7 +87,10 @@ def predicted(model: Trained, file: str | Path, monte_carlo: int = 0, seed: int 
             " again)"
         )
     height = batch_rows(len(own) + len(added))
-    blocks = _uncertain(model, new.inputs, monte_carlo, seed) if monte_carlo else _outputs(model, new.inputs)
+    if monte_carlo:
+        blocks = _uncertain(model, new.inputs, monte_carlo, seed)
+    else:
+        blocks = _outputs(model, new.inputs, several)
     return Predicted(len(new.inputs), _frames(model, new, height, file, blocks, further), new.notes)
 
 
@@ -117,8 +123,11 @@ def _width(model: Trained) -> int:
     return len(model.targets if model.task == "regression" else model.classes)
 
 
-def _outputs(model: Trained, inputs: Inputs) -> Iterator[np.ndarray]:
+def _outputs(model: Trained, inputs: Inputs, several: bool) -> Iterator[np.ndarray]:
     for index in evaluate.slices(len(inputs), inputs.shape, model.kind):
+        if several:
+            yield uncertain.of_members(model, inputs.gather(index))
+            continue
         with torch.no_grad():  # not around the yield, where it would hold for the caller too
             block = model.network.predict(inputs.gather(index))
         yield block.numpy()

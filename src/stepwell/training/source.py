@@ -12,6 +12,7 @@ from torch import Tensor
 
 from stepwell.errors import UserError
 from stepwell.nn.beginning import Beginning
+from stepwell.nn.ensemble import Ensemble
 from stepwell.recipe import Recipe, complaints
 from stepwell.recipe.schema import THE_SOURCES, choose
 from stepwell.training import checkpoint, hub, model_file, pushed
@@ -93,6 +94,11 @@ def _of_pushed(place: str, folder: Path) -> Source:
 def _source(place: str, file: Path, tensors: dict[str, Tensor], about: dict[str, Any], digest: str) -> Source:
     """Builds the source's model, since the file has its tensors by name and not in their order."""
     network = model_file.build(file, tensors, about).network
+    if isinstance(network.body, Ensemble):
+        raise UserError(
+            f"model.from: {place} is an ensemble of {len(network.body.members)} models, and one body is "
+            "needed: name a single run, or an ensemble of --kind average or soup, which is one"
+        )
     return Source(place, network.state_dict(), about, digest)
 
 

@@ -1,4 +1,4 @@
-"""What Monte-Carlo dropout says of how sure a trained network is, as columns beside its predictions."""
+"""How sure a trained network is, as columns beside its predictions: by dropout's passes or by its members."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ import torch
 from torch import Tensor
 
 from stepwell.errors import UserError
+from stepwell.metrics import uncertainty
+from stepwell.nn.ensemble import members_of
 from stepwell.nn.uncertainty import dropouts, monte_carlo, passes
 from stepwell.training.model_file import Trained
 
@@ -20,8 +22,26 @@ def names(model: Trained) -> list[str]:
     return ["entropy", "mutual_information"]
 
 
+def of_members(model: Trained, x: Tensor) -> np.ndarray:
+    """(B, outputs + columns): the mean of an ensemble's members, then the columns of `names`.
+
+    Classes: H(p̄) and H(p̄) − mean of H(p_m); else the standard deviation over the members.
+    """
+    with torch.no_grad():
+        each = np.stack([member.predict(x).double().numpy() for member in members_of(model.network)])
+    if model.task in ("regression", "multi-label"):
+        return np.hstack([each.mean(0), uncertainty.of_values(each)])
+    split = uncertainty.of_classes(each)
+    return np.column_stack([each.mean(0), split.total, split.mutual])
+
+
 def require_dropout(model: Trained, run: object) -> None:
-    """UserError where all passes would be the same."""
+    """UserError where all passes would be the same, or the members tell already."""
+    if len(members_of(model.network)) > 1:
+        raise UserError(
+            f"--monte-carlo is for a single model, and {run} is an ensemble, whose members tell how sure it "
+            "is: leave it out"
+        )
     if not dropouts(model.network):
         raise UserError(
             f"--monte-carlo needs a model with dropout, and {run} has none: train with model.dropout=0.1, say"

@@ -1,0 +1,1 @@
+"""Several trained networks served as one: independent members, folds, snapshots, averages and soups."""

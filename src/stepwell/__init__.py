@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from stepwell import curvature, data, nn, optim, rules, schedules
     from stepwell.errors import Diverged, UserError
-    from stepwell.library import load, pull, push, resume, train, zoo
+    from stepwell.library import compare, load, pull, push, resume, resume_comparison, train, zoo
 
 __version__ = "0.1.0"
 
 __all__ = [
     "Diverged",
     "UserError",
+    "compare",
     "curvature",
     "data",
     "load",
@@ -26,6 +27,7 @@ __all__ = [
     "pull",
     "push",
     "resume",
+    "resume_comparison",
     "rules",
     "schedules",
     "train",
@@ -36,6 +38,8 @@ _MODULES = {"curvature", "data", "nn", "optim", "rules", "schedules"}
 _NAMES = {
     "train": "stepwell.library",
     "resume": "stepwell.library",
+    "compare": "stepwell.library",
+    "resume_comparison": "stepwell.library",
     "zoo": "stepwell.library",
     "push": "stepwell.library",
     "pull": "stepwell.library",

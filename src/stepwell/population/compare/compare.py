@@ -12,7 +12,7 @@ from typing import Any
 from stepwell.errors import Diverged, Interrupted, UserError
 from stepwell.population import train as population
 from stepwell.population.compare.folder import CompareFolder
-from stepwell.population.compare.grid import as_text, canonical, flatten, parts, values_of
+from stepwell.population.compare.grid import OPTIONS, as_text, canonical, flatten, parts, values_of
 from stepwell.population.compare.halving import Halving, rungs
 from stepwell.population.compare.plan import Plan, make_plan
 from stepwell.population.compare.result import criterion, status, summarize
@@ -24,8 +24,6 @@ from stepwell.training import files
 from stepwell.training.environment import environment
 from stepwell.training.reproducible import undisturbed
 from stepwell.training.signals import stop_on_signals
-
-OPTIONS = ("seeds", "tune", "halving", "target")
 
 
 @undisturbed()
@@ -39,7 +37,7 @@ def compare(
     """Trains every entry with every value and seed, and writes the folder; returns the result and the folder.
 
     path: a YAML file with lists and ranges in it. changes: keys over it, with one value or several (see
-    `grid`). options: seeds, tune, halving, target, over those of the file. out: the folder (default: a new
+    `grid`). options: seeds, tune, halving, target, over those among the keys. out: the folder (default: a new
     one below runs/).
 
     Raises UserError before anything is written if something is wrong; Diverged if every run diverged;
@@ -83,10 +81,9 @@ def _asked(
     tree = read_yaml(path) if path is not None else {}
     if not isinstance(tree, dict):
         raise UserError(f"{path}: a recipe has sections such as 'optimizer:', with keys below them")
-    given = {**tree, **{name: value for name, value in options.items() if value is not None}}
-    chosen = {name: given.pop(name) for name in OPTIONS if name in given}
-    asked = {**flatten({k: v for k, v in tree.items() if k in given}), **flatten(changes)}
-    chosen = {"seeds": 5, "tune": None, "halving": False, "target": None, **chosen}
+    over = {name: value for name, value in options.items() if value is not None}
+    asked = {**flatten(tree), **flatten(changes), **over}
+    chosen = {name: asked.pop(name, default) for name, default in OPTIONS.items()}
     chosen["tune"] = _keys(chosen["tune"])
     if not isinstance(chosen["halving"], bool):
         raise UserError(f"halving={as_text(chosen['halving'])} must be true or false")

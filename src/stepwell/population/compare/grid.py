@@ -11,12 +11,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from stepwell.errors import UserError
-from stepwell.recipe import parse_changes
+from stepwell.recipe import complaints, parse_changes
 from stepwell.recipe.schema import CHOICES, PLAIN
 from stepwell.setting import keys_of
 
 MOST_VALUES = 10_000  # of one range; what is more is a typing mistake
 OPEN, CLOSE = "([{", ")]}"
+OPTIONS = {"seeds": 5, "tune": None, "halving": False, "target": None}  # of a comparison, with their defaults
+KNOWN = {*CHOICES, *PLAIN, "seed", *OPTIONS}
 
 
 @dataclass(frozen=True)
@@ -37,6 +39,8 @@ def parse_words(words: Iterable[str]) -> dict[str, Any]:
     changes: dict[str, Any] = {}
     for word in words:
         key, equals, text = word.partition("=")
+        if equals and "." not in key and key not in KNOWN:
+            raise UserError(complaints.unknown_key(key))
         key = canonical(key)
         if key in changes:
             raise UserError(f"{key} is given twice: keep one")
@@ -180,6 +184,8 @@ def as_text(value: Any) -> str:
         return json.dumps(value)
     if isinstance(value, float) and not math.isfinite(value):
         return ".nan" if math.isnan(value) else f"{'-' * (value < 0)}.inf"
+    if isinstance(value, Values):
+        return value.text
     if isinstance(value, (list, tuple)):
         return f"[{','.join(map(as_text, value))}]"
     if isinstance(value, Mapping):

@@ -68,7 +68,7 @@ def summarize(
         "target": {"value": aim, "given": target is not None},
         "entries": found,
         "pairs": pairs,
-        "notes": _notes(plan, found),
+        "notes": _notes(plan, found, reference),
     }
 
 
@@ -211,7 +211,7 @@ def _difference(pairs: Sequence[dict[str, Any]], name: str, reference: str) -> d
     return {**{key: None if value is None else 0.0 - value for key, value in turned.items()}, **same}
 
 
-def _notes(plan: Plan, entries: Sequence[dict[str, Any]]) -> list[str]:
+def _notes(plan: Plan, entries: Sequence[dict[str, Any]], reference: str | None) -> list[str]:
     """What the reader must know before he believes the table."""
     notes = list(plan.data.notes)
     axes = {entry.name: entry.tuned for entry in plan.entries}
@@ -224,6 +224,11 @@ def _notes(plan: Plan, entries: Sequence[dict[str, Any]]) -> list[str]:
                 ends.setdefault((key, side), []).append(entry["name"])
     for (key, side), names in ends.items():
         notes.append(f"the best {key} is the {side} tried for {', '.join(names)}: widen the range")
+    for key, axis in plan.compared.items():
+        best = next((entry for entry in entries if entry["name"] == reference), None)
+        if axis.is_range and best is not None and best["values"][key] in (axis.values[0], axis.values[-1]):
+            side = "largest" if best["values"][key] == axis.values[-1] else "smallest"
+            notes.append(f"the best {key} is the {side} tried: widen the range")
     for entry in entries:
         missing = len(plan.seeds) - entry["finished"]
         if 0 < missing < len(plan.seeds):

@@ -55,7 +55,11 @@ def _terminate(number: int, frame: object) -> None:
 
 def _stopped() -> str:
     verb = next((verb for verb in ("train", "compare") if verb in sys.argv[1:2]), None)
-    return f"stopped at once; what had begun goes on with stepwell {verb} --resume" if verb else "stopped at once"
+    return (
+        f"stopped at once; what had begun goes on with stepwell {verb} --resume"
+        if verb
+        else "stopped at once"
+    )
 
 
 # What typer raises for wrong options and arguments; it exports only this one kind of it.

@@ -102,7 +102,9 @@ def _rate_figure(result: dict[str, Any], key: str, number: int) -> Figure | None
         if len(slice_) < 2 or not all(_is_number(c["values"][key]) for c in slice_):
             continue
         slice_.sort(key=lambda c: c["values"][key])
-        ok = [(c["values"][key], c["validation"][by]) for c in slice_ if not c["diverged"] and not c["given_up"]]
+        ok = [
+            (c["values"][key], c["validation"][by]) for c in slice_ if not c["diverged"] and not c["given_up"]
+        ]
         for candidate in (c for c in slice_ if c["diverged"]):
             failed.setdefault(candidate["values"][key], []).append(entry["name"])
         ok = [(x, y) for x, y in ok if y is not None]
@@ -194,7 +196,9 @@ def curve_figures(result: dict[str, Any]) -> list[Figure]:
             kept = thinned(np.array(curve["mean"]), 400)
             x = [curve["update"][k] for k in kept]
             if banded:
-                traces.append(_band(place, x, [curve["low"][k] for k in kept], [curve["high"][k] for k in kept]))
+                traces.append(
+                    _band(place, x, [curve["low"][k] for k in kept], [curve["high"][k] for k in kept])
+                )
             trace = _line(entry, place, x, [curve["mean"][k] for k in kept], "update %{x:,}", key)
             trace["mode"] = "lines" if len(kept) > 1 else "markers"
             traces.append(trace)

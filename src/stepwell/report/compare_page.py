@@ -93,21 +93,18 @@ def _table(result: dict[str, Any]) -> Section:
         figures_ += ([line.decades] if width else []) + [line.diverged]
         name = f"<b>{text(line.name)}</b>" if line.state in ("reference", "different") else text(line.name)
         rows.append(f"<th>{name}</th>" + "".join(f'<td class="n">{html.escape(c)}</td>' for c in figures_))
+    chosen = f", each entry at its value with the best mean validation {metric(result['tuned_by']).label}"
+    reached = "" if result["target"]["given"] else ", what the worst entry reaches at its best"
     caption = (
-        f"Means over {counted(len(result['seeds']), 'seed')} ± half of a 95 % interval. Each entry is at the "
-        f"value with the lowest mean validation {metric(result['tuned_by']).label}. "
-        if keys and result["tuned_by"] == "loss"
-        else f"Means over {counted(len(result['seeds']), 'seed')} ± half of a 95 % interval. "
-    ) + (
-        f"Difference: to {result['reference']}, which is best on the validation part, seed by seed. p: paired "
-        "t test with Holm's correction over all pairs of entries; below 0.05 counts as significant. "
-        f"Updates: until the mean validation {shown.label} reaches {cells.target_text(result)}"
-        + ("." if result["target"]["given"] else ", what the worst entry reaches at its best.")
+        f"Means over {counted(len(result['seeds']), 'seed')} ± half of a 95 % interval{chosen if keys else ''}. "
+        f"Difference: to {result['reference']}, which is best on the validation part, seed by seed. "
+        "p: paired t test with Holm's correction over all pairs of entries; below 0.05 counts as significant. "
+        f"Updates: until the mean validation {shown.label} reaches {cells.target_text(result)}{reached}."
     )
     if width:
         caption += (
-            f" Decades: how far {width} may be changed so that the mean validation {shown.label} stays within "
-            "1 % of the entry's best."
+            f" Decades: how far {width} may be changed so that the mean validation {shown.label} stays "
+            "within 1 % of the entry's best."
         )
     return Section("entries", "Entries", "Entries, the best first", box("", table(head, rows), caption))
 

@@ -10,7 +10,7 @@ import shlex
 import shutil
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from stepwell.errors import UserError
 from stepwell.recipe import Recipe, read_recipe, write_yaml
@@ -43,7 +43,7 @@ class RunFolder:
         self._made: list[Path] = []  # what `create` made, the run folder first
 
     @classmethod
-    def create(cls, out: str | None, recipe: Recipe) -> RunFolder:
+    def create(cls, out: str | None, recipe: Recipe) -> Self:
         """Makes the folder `out`, or runs/NAME with a number if there is one; refuses one that has a run."""
         path = Path("runs" if out is None else out).expanduser()
         if path.exists() and not path.is_dir():

@@ -22,6 +22,7 @@ from stepwell.recipe import choose_device
 from stepwell.recipe.read import read_yaml
 from stepwell.training import files
 from stepwell.training.environment import environment
+from stepwell.training.finish import is_command
 from stepwell.training.reproducible import undisturbed
 from stepwell.training.signals import stop_on_signals
 
@@ -116,7 +117,9 @@ def _rungs(plan: Plan) -> list[int]:
     if len(candidates) == len(plan.entries):
         raise UserError("--halving has no effect where nothing is tuned: give a range, such as log(1e-4,1,9)")
     if criterion(plan) != "loss":
-        raise UserError("--halving cannot tune a key of the loss, whose values are not comparable: remove one")
+        raise UserError(
+            "--halving cannot tune a key of the loss, whose values are not comparable: remove one"
+        )
     if len({plan.updates(candidate) for candidate in candidates}) > 1:
         raise UserError("--halving needs the same number of updates in every entry: give training.updates")
     every = candidates[0].recipe.training.evaluate_every
@@ -148,7 +151,10 @@ def _conduct(plan: Plan, chosen: Mapping[str, Any], folder: CompareFolder, quiet
     found = summarize(plan, outcomes, chosen["target"], places)
     write_table(folder.table_file, plan, outcomes, found)
     if all(status(outcome) == "diverged" for outcome in outcomes):
-        raise Diverged(f"all {len(members):,} runs diverged: lower optimizer.lr", folder.path)
+        raise Diverged(
+            f"all {len(members):,} runs diverged: lower optimizer.lr ({folder.table_file} says when each did)",
+            folder.path,
+        )
     result = {
         "status": "finished",
         "task": plan.data.task,
@@ -168,7 +174,7 @@ def _conduct(plan: Plan, chosen: Mapping[str, Any], folder: CompareFolder, quiet
         **found,
         "how": {way: sum(outcome.how == way for outcome in outcomes) for way in ("stacked", "alone")},
         "seconds": time.monotonic() - started,
-        "command": shlex.join(["stepwell", *sys.argv[1:]]),
+        "command": shlex.join(["stepwell", *sys.argv[1:]]) if is_command() else "sw.compare(…)",
         "environment": environment(choose_device(training.device)),
     }
     files.write_json(folder.result_file, result)

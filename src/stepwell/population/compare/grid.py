@@ -119,7 +119,8 @@ def _range(key: str, kind: str, inside: str, text: str) -> Values:
     if kind == "log" and min(a, b) <= 0:
         raise UserError(f"{shown}: log needs both ends above 0; range(a,b,n) takes 0 and below")
     if n < 2:
-        raise UserError(f"{shown}: {n} values are no range; ask for 2 or more, or give the value alone")
+        what = "1 value is" if n == 1 else f"{n} values are"
+        raise UserError(f"{shown}: {what} no range; ask for 2 or more, or give one value alone")
     if a >= b:
         raise UserError(f"{shown} is empty: the first value must be below the last")
     if n > MOST_VALUES:
@@ -197,4 +198,3 @@ def as_text(value: Any) -> str:
     if plain and next(iter(parse_changes([f"model.x={text}"]).values())) == text:
         return text
     return json.dumps(text, ensure_ascii=False)
-

@@ -149,7 +149,8 @@ def _refuse_without_effect(recipe: Recipe) -> None:
             "training.seconds is no equal budget, since some rules are slower: give training.epochs or "
             "training.updates instead"
         )
-    for key, value in (("training.track", recipe.training.track), ("model.from", recipe.model.__dict__["from"])):
+    begun = getattr(recipe.model, "from")
+    for key, value in (("training.track", recipe.training.track), ("model.from", begun)):
         if value:
             raise UserError(f"{key} has no place in a comparison, since {SAME[key]}: remove it")
 
@@ -252,10 +253,10 @@ def _read(entries: Sequence[Entry], single: Mapping[str, Any]) -> Recipe:
             said.append(error)
             continue
         if said:
-            raise UserError(f"{entries[0].name}: {said[0]}") from None
+            raise _of(entries[0].name, said[0], entries[0].values)
         return recipe
     common = len({str(error) for error in said}) == 1
-    raise UserError(f"{'' if common else entries[0].name + ': '}{said[0]}") from None
+    raise said[0] if common else _of(entries[0].name, said[0], entries[0].values)
 
 
 def _decided(first: Recipe, single: Mapping[str, Any], data: DataSet) -> dict[str, Any]:
@@ -272,12 +273,14 @@ def _resolved(entry: Entry, values: Mapping[str, Any], changes: Mapping[str, Any
         _refuse_without_effect(recipe)
         return resolve(recipe, data)
     except UserError as error:
-        raise UserError(f"{_which(entry, values)}: {error}") from None
+        which = ", ".join([entry.name, *(shown(key, value) for key, value in values.items())])
+        raise _of(which, error, {**entry.values, **values}) from None
 
 
-def _which(entry: Entry, values: Mapping[str, Any]) -> str:
-    """An entry and the tuned values at which it is wrong."""
-    return ", ".join([entry.name, *(shown(key, value) for key, value in values.items())])
+def _of(which: str, error: UserError, values: Mapping[str, Any]) -> UserError:
+    """The error with the entry's name, unless it begins with a value that tells the entry."""
+    own = any(str(error).startswith(f"{key}=") for key in values)
+    return error if own else UserError(f"{which}: {error}")
 
 
 def _require_parts(data: DataSet) -> None:

@@ -98,7 +98,9 @@ def _chosen(plan: Plan, runs: Sequence[Runs]) -> int:
     def place(k: int) -> tuple[bool, int, float]:
         given_up = any(status(outcome) == "given up" for outcome in runs[k].values())
         ok = _finished(runs[k])
-        losses = [sign * ok[seed].validation.get(by, math.inf) if seed in ok else math.inf for seed in runs[k]]
+        losses = [
+            sign * ok[seed].validation.get(by, math.inf) if seed in ok else math.inf for seed in runs[k]
+        ]
         return (given_up, *rank(losses))
 
     return min(range(len(runs)), key=place)

@@ -55,8 +55,8 @@ def test_figure(result: dict[str, Any]) -> Figure | None:
     return Figure(
         id="test",
         title=f"Test {shown.label} by entry",
-        caption=f"Mean over {len(result['seeds'])} seeds with its 95 % interval, each entry at the value that "
-        "is best on the validation part; strokes are single runs. The intervals are of each mean by itself: "
+        caption=f"Mean over {len(result['seeds'])} seeds with its 95 % interval, each entry at the value "
+        "that is best on the validation part; strokes are single runs. The intervals are of each mean alone: "
         "whether two entries differ is tested on the differences seed by seed, in the table.",
         data=traces,
         layout=layout(

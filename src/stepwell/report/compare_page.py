@@ -96,9 +96,10 @@ def _table(result: dict[str, Any]) -> Section:
     chosen = f", each entry at its value with the best mean validation {metric(result['tuned_by']).label}"
     reached = "" if result["target"]["given"] else ", what the worst entry reaches at its best"
     caption = (
-        f"Means over {counted(len(result['seeds']), 'seed')} ± half of a 95 % interval{chosen if keys else ''}. "
+        f"Means over {counted(len(result['seeds']), 'seed')} ± half of a 95 % interval"
+        f"{chosen if keys else ''}. "
         f"Difference: to {result['reference']}, which is best on the validation part, seed by seed. "
-        "p: paired t test with Holm's correction over all pairs of entries; below 0.05 counts as significant. "
+        "p: paired t test, corrected by Holm over all pairs of entries; below 0.05 counts as significant. "
         f"Updates: until the mean validation {shown.label} reaches {cells.target_text(result)}{reached}."
     )
     if width:

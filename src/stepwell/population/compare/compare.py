@@ -117,9 +117,7 @@ def _rungs(plan: Plan) -> list[int]:
     if len(candidates) == len(plan.entries):
         raise UserError("--halving has no effect where nothing is tuned: give a range, such as log(1e-4,1,9)")
     if criterion(plan) != "loss":
-        raise UserError(
-            "--halving cannot tune a key of the loss, whose values are not comparable: remove one"
-        )
+        raise UserError("--halving cannot tune a key of the loss, whose values differ in kind: remove one")
     if len({plan.updates(candidate) for candidate in candidates}) > 1:
         raise UserError("--halving needs the same number of updates in every entry: give training.updates")
     every = candidates[0].recipe.training.evaluate_every
@@ -152,7 +150,7 @@ def _conduct(plan: Plan, chosen: Mapping[str, Any], folder: CompareFolder, quiet
     write_table(folder.table_file, plan, outcomes, found)
     if all(status(outcome) == "diverged" for outcome in outcomes):
         raise Diverged(
-            f"all {len(members):,} runs diverged: lower optimizer.lr ({folder.table_file} says when each did)",
+            f"all {len(members):,} runs diverged: lower optimizer.lr ({folder.table_file} says when)",
             folder.path,
         )
     result = {

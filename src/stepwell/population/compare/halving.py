@@ -12,7 +12,7 @@ SHARES = (1 / 8, 1 / 4, 1 / 2)  # of the updates
 
 
 def rungs(updates: int, evaluate_every: int) -> list[int]:
-    """The updates at which values are given up: the first evaluations at or after 1/8, 1/4, 1/2 of the run."""
+    """The updates at which values are given up: first evaluations at or after 1/8, 1/4, 1/2 of the run."""
     places = {math.ceil(share * updates / evaluate_every) * evaluate_every for share in SHARES}
     found = sorted(place for place in places if place < updates)
     if not found:

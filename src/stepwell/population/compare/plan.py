@@ -78,7 +78,7 @@ class Plan:
         """How many updates a member of this candidate makes."""
         training = candidate.recipe.training
         epoch = updates_per_epoch(len(self.data.train), training.batch_size, training.accumulate)
-        return training.updates or training.epochs * epoch
+        return training.updates or (training.epochs or 0) * epoch
 
 
 def make_plan(asked: Mapping[str, Any], seeds: int = 5, tune: Sequence[str] | None = None) -> Plan:

@@ -40,7 +40,13 @@ def done(tmp_path_factory: pytest.TempPathFactory) -> Done:
     return Done(result, folder, rows_of(folder))
 
 
-def outcome(validation: float, test: float, curve: tuple[float, ...] = (), **more: Any) -> Outcome:
+@pytest.fixture(scope="session")
+def outcome() -> Callable[..., Outcome]:
+    """Makes the end of a training; see `_outcome`."""
+    return _outcome
+
+
+def _outcome(validation: float, test: float, curve: tuple[float, ...] = (), **more: Any) -> Outcome:
     """The end of a training of a classifier: accuracies; the loss is what is missing of the accuracy."""
     rows = [
         {"update": 10 * (k + 1), "epoch": k + 1.0, "loss": 1.0, "validation": {"loss": 1 - v, "accuracy": v}}

@@ -40,7 +40,11 @@ def test_range_is_numpys_linspace(a: float, b: float, n: int):
 
 @pytest.mark.parametrize(
     ("text", "values"),
-    [("range(16,64,4)", (16, 32, 48, 64)), ("log(16,128,4)", (16, 32, 64, 128)), ("range(1,2,3)", (1, 1.5, 2))],
+    [
+        ("range(16,64,4)", (16, 32, 48, 64)),
+        ("log(16,128,4)", (16, 32, 64, 128)),
+        ("range(1,2,3)", (1, 1.5, 2)),
+    ],
 )
 def test_whole_ends_give_whole_values(text: str, values: tuple[float, ...]):
     """Batch sizes can be written as a range; what falls between stays a fraction, and is refused later."""

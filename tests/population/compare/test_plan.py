@@ -35,9 +35,14 @@ def test_every_command_gives_the_members_recipe():
     """What is printed, read by `stepwell train`, is the very recipe of the member."""
     data = sources.load(read_recipe(None, SMALL).data)
     found = plan(
-        2, optimizer__name=["sgd", {"name": "nesterov", "momentum": 0.5}], optimizer__lr="log(0.01,1,3)",
-        model__hidden="[4],[3,3]", augment__noise=None, regularize__l2=1e-5, model__norm="none,layer",
-    )  # fmt: skip
+        2,
+        optimizer__name=["sgd", {"name": "nesterov", "momentum": 0.5}],
+        optimizer__lr="log(0.01,1,3)",
+        model__hidden="[4],[3,3]",
+        augment__noise=None,
+        regularize__l2=1e-5,
+        model__norm="none,layer",
+    )
     commands = [command(c.changes, seed) for _, c in found.candidates() for seed in found.seeds]
     assert len(set(commands)) == len(found.members()) == 2 * 3 * 2 * 2 * 2
     for line, member in zip(commands, found.members(), strict=True):
@@ -46,24 +51,29 @@ def test_every_command_gives_the_members_recipe():
         assert resolve(read_recipe(None, parse_changes(words)), data) == member.recipe
 
 
+RATE, RULES = "optimizer.lr", {"optimizer.name": "sgd,adam"}
+
+
 @pytest.mark.parametrize(
     ("keys", "tune", "compared", "tuned"),
     [
-        ({"optimizer__name": "sgd,adam", "optimizer__lr": "log(1e-3,1,3)"}, None, ["optimizer.name"], 1),
-        ({"optimizer__lr": "log(1e-3,1,3)"}, None, ["optimizer.lr"], 0),
-        ({"optimizer__name": "sgd,adam", "optimizer__lr": "0.1,0.2"}, None, ["optimizer.name", "optimizer.lr"], 0),
-        ({"optimizer__name": "sgd,adam", "optimizer__lr": "0.1,0.2"}, ["optimizer.lr"], ["optimizer.name"], 1),
-        ({"optimizer__name": "sgd,adam", "optimizer__lr": "range(0.1,0.2,2)"}, [], ["optimizer.name", "optimizer.lr"], 0),
-        ({"model__dropout": "range(0,0.5,3)", "optimizer__lr": "log(1e-3,1,3)"}, ["optimizer.lr"], ["model.dropout"], 1),
+        ({**RULES, RATE: "log(1e-3,1,3)"}, None, ["optimizer.name"], [RATE]),
+        ({RATE: "log(1e-3,1,3)"}, None, [RATE], []),
+        ({**RULES, RATE: "0.1,0.2"}, None, ["optimizer.name", RATE], []),
+        ({**RULES, RATE: "0.1,0.2"}, [RATE], ["optimizer.name"], [RATE]),
+        ({**RULES, RATE: "range(0.1,0.2,2)"}, [], ["optimizer.name", RATE], []),
+        ({"model.dropout": "range(0,0.5,3)", RATE: "log(1e-3,1,3)"}, [RATE], ["model.dropout"], [RATE]),
     ],
-)  # fmt: skip
-def test_ranges_are_tuned_where_something_else_is_compared(keys: dict, tune: Any, compared: list, tuned: int):
+)
+def test_ranges_are_tuned_where_something_else_is_compared(
+    keys: dict[str, Any], tune: Any, compared: list[str], tuned: list[str]
+):
     """A range alone is compared; `tune` says it otherwise."""
-    found = plan(1, tune, **keys)
-    assert list(found.compared) == compared and len(found.tuned) == tuned
-    assert {len(e.candidates) for e in found.entries} == (
-        {3} if tuned and tune is None else {len(found.members()) // len(found.entries)}
-    )
+    found = make_plan({**SMALL, **keys}, 1, tune)
+    assert list(found.compared) == compared and list(found.tuned) == tuned
+    for entry in found.entries:
+        assert list(entry.values) == compared
+        assert all(list(candidate.values) == tuned for candidate in entry.candidates)
 
 
 def test_a_value_may_bring_keys_and_ranges_of_its_own():
@@ -97,14 +107,24 @@ def test_names_tell_entries_apart():
 
 
 WRONG = {
-    "names the entry": ({"optimizer": "momentum,adam", "optimizer.momentum": 0.5}, "^adam: optimizer.momentum"),
+    "names the entry": (
+        {"optimizer": "momentum,adam", "optimizer.momentum": 0.5},
+        "^adam: optimizer.momentum",
+    ),
     "is no entry's own": ({"optimizer": "sgd,adam", "optimizer.lrr": 1}, "^there is no key optimizer.lrr"),
     "names the tuned value": (
-        {"optimizer": "sgd,adam", "training.batch_size": "range(1,2,3)"}, "training.batch_size=1.5 must be",
+        {"optimizer": "sgd,adam", "training.batch_size": "range(1,2,3)"},
+        "training.batch_size=1.5 must be",
     ),
     "does not go together": ({"optimizer": "adam,adamw", "regularize.l2": 0.1}, "^adamw: regularize.l2"),
-    "is given twice": ({"optimizer": [{"name": "sgd", "lr": 1}, "adam"], "optimizer.lr": 2}, "optimizer.lr is given"),
-    "has seconds": ({"optimizer": "sgd,adam", "training.epochs": None, "training.seconds": 3}, "no equal budget"),
+    "is given twice": (
+        {"optimizer": [{"name": "sgd", "lr": 1}, "adam"], "optimizer.lr": 2},
+        "optimizer.lr is given",
+    ),
+    "has seconds": (
+        {"optimizer": "sgd,adam", "training.epochs": None, "training.seconds": 3},
+        "no equal budget",
+    ),
     "has other lengths": ({"training.epochs": "1,2"}, "same budget"),
     "has other data": ({"data.name": "iris,wine"}, "same data"),
     "has other splits": ({"data.validation": [0.1, 0.2]}, "data.validation"),
@@ -115,7 +135,7 @@ WRONG = {
     "has no list": ({}, "nothing to compare"),
     "is one entry": ({"optimizer": ["adam", "adam"]}, "twice"),
     "is too large": ({"optimizer": "sgd,adam", "optimizer.lr": "log(1e-3,1,5001)"}, "20,004 trainings"),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("case", WRONG)

@@ -109,8 +109,8 @@ def false_alarms(plan: Plan, outcome, shared: float, repetitions: int, steps: in
 def test_a_rule_does_not_differ_from_itself(outcome, steps: int):
     """The same rule under two names, five seeds each of its own: at most 6 false alarms in 100.
 
-    Also where accuracy has steps of a row, 1/30, so that differences repeat. Over 1,500 repetitions the share is
-    5 % with a standard error of 0.6 %, so that 7 % would be seen.
+    Also where accuracy has steps of a row, 1/30, so that differences repeat. Over 1,500 repetitions the
+    share is 5 % with a standard error of 0.6 %, so that 7 % would be seen.
     """
     plan = plan_of(2, 5)
     assert false_alarms(plan, outcome, 0.5, 100, steps) <= 0.06

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from stepwell.errors import UserError
@@ -105,7 +105,10 @@ def test_a_printed_value_is_read_as_itself(value: Any):
     assert parse_changes([f"model.arguments.x={as_text(value)}"]) == {"model.arguments.x": value}
 
 
+@settings(max_examples=400)
 @given(st.lists(scalars, min_size=2, max_size=5))
+@example(['"', ","])
+@example(["it's", "\\", "a'b,c"])
 def test_listed_values_survive_being_written(values: list[Any]):
     """What comparison.yaml says of a list is read as the same values, of the same types."""
     if any(value in values[:place] for place, value in enumerate(values)):
@@ -119,6 +122,7 @@ def test_listed_values_survive_being_written(values: list[Any]):
 def test_parts_are_what_stands_between_outer_commas():
     """Brackets of every kind and quotes keep their commas."""
     assert parts('a, [1,(2,3)],{x: 1, y: 2},"b,c"') == ["a", "[1,(2,3)]", "{x: 1, y: 2}", '"b,c"']
+    assert parts("it's,'a,b',c") == ["it's", "'a,b'", "c"]
 
 
 def test_sections_become_keys():

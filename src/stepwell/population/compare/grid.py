@@ -146,14 +146,16 @@ def _require_several(key: str, values: tuple[Any, ...]) -> None:
 
 def parts(text: str) -> list[str]:
     """What stands between the commas that are in no bracket and no quotes."""
-    found, depth, quote = [""], 0, ""
+    found, depth, quote, before, escaped = [""], 0, "", ",", False
     for letter in text:
         if quote:
-            quote = "" if letter == quote else quote
-        elif letter in "\"'":
+            quote = "" if letter == quote and not escaped else quote
+            escaped = quote == '"' and letter == "\\" and not escaped
+        elif letter in "\"'" and before in ",:([{":  # an apostrophe inside a word is none
             quote = letter
         else:
             depth += (letter in OPEN) - (letter in CLOSE)
+        before = letter if letter != " " else before
         if letter == "," and not quote and depth == 0:
             found.append("")
         else:

@@ -123,8 +123,8 @@ def test_a_comparison_that_has_not_ended_has_no_page(tmp_path: Path):
 )
 def test_a_mean_has_the_digits_of_its_interval(percent: bool, found: tuple, text: str):
     """Shares in per cent with two decimals, other metrics with two digits of the half width."""
-    entry = dict(zip(("mean", "low", "high"), found, strict=True))
-    assert cells.plus_minus(Metric("metric", percent), entry) == text
+    mean, low, high = found
+    assert cells.plus_minus(Metric("metric", percent), {"mean": mean, "low": low, "high": high}) == text
 
 
 @pytest.mark.skipif(BROWSER is None, reason="no Chromium on this machine")

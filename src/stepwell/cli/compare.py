@@ -114,18 +114,24 @@ def _print_table(result: dict[str, Any]) -> None:
     heads = [*(f"best {key.rpartition('.')[2]}" for key in keys), f"test {shown.axis}"]
     heads += ["difference", "p (Holm)", f"updates to {cells.target_text(result)}"]
     heads += ["decades within 1 %"] if width else []
+    say = str if all(map(can_print, "±−–\u202f")) else _in_ascii
     for head in [*heads, "diverged"]:
-        table.add_column(_folded(head), justify="right", no_wrap=True)
+        table.add_column(_folded(say(head)), justify="right", no_wrap=True)
     for line in cells.lines(result):
         row = [line.name, *line.tuned, line.test, line.difference, line.p, line.to_target]
-        style = "bold" if line.state == "reference" else None
-        table.add_row(*row, *([line.decades] if width else []), line.diverged, style=style)
+        row += [line.decades, line.diverged] if width else [line.diverged]
+        table.add_row(*map(say, row), style="bold" if line.state == "reference" else None)
     screen = sys.stdout.isatty()
     console = Console(width=None if screen else WIDTH, highlight=False, markup=False, soft_wrap=False)
     with console.capture() as capture:
         console.print(table)
-    text = "\n".join(line.rstrip() for line in capture.get().strip("\n").splitlines())
-    print(text if can_print("±−–…\u202f") else text.replace("±", "+-").replace("−", "-").replace("–", "-"))
+    print("\n".join(line.rstrip() for line in capture.get().strip("\n").splitlines()))
+
+
+def _in_ascii(text: str) -> str:
+    for letter, plain in {"±": "+-", "−": "-", "–": "-", "\u202f": " "}.items():
+        text = text.replace(letter, plain)
+    return text.encode("ascii", "replace").decode()
 
 
 def _folded(head: str) -> str:

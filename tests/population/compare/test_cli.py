@@ -23,7 +23,8 @@ def typed(
         cli.main()
     except SystemExit as end:
         code = end.code if isinstance(end.code, int) else 1
-    return *capsys.readouterr(), code
+    out, err = capsys.readouterr()
+    return out, err, code
 
 
 @pytest.fixture(autouse=True)

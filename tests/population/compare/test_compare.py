@@ -15,6 +15,7 @@ import stepwell as sw
 from stepwell.errors import Diverged, Interrupted, UserError
 from stepwell.population import train as population
 from stepwell.population.compare.compare import compare, resume
+from stepwell.population.compare.grid import parse_words
 from stepwell.population.compare.plan import make_plan
 from stepwell.population.compare.result import summarize
 from stepwell.population.member import Member
@@ -75,21 +76,25 @@ def test_yaml_program_and_words_say_the_same(tmp_path: Path):
         "data: iris\nmodel: {hidden: [[4], [2, 2]]}\ntraining: {epochs: 1}\nseeds: 1\n"
         "optimizer:\n  lr: log(0.01,0.1,2)\n"
     )
-    ways = [
-        sw.compare(tmp_path / "recipe.yaml", out=str(tmp_path / "a"), quiet=True),
-        sw.compare(
-            {"data": "iris", "training": {"epochs": 1}, "optimizer": {"lr": "log(0.01,0.1,2)"}},
-            seeds=1, out=str(tmp_path / "b"), quiet=True, **{"model.hidden": "[4],[2,2]"},
-        ),
-    ]  # fmt: skip
-    for way in ways:
-        assert way["compared"] == {"model.hidden": "[4],[2,2]"} and way["tuned"] == {
-            "optimizer.lr": "log(0.01,0.1,2)"
-        }
-        assert Path(way["report"]).name == "compare.html" and Path(way["folder"], "result.json").exists()
-    assert ways[0]["entries"] == [
-        {**e, "command": o["command"]} for e, o in zip(ways[1]["entries"], ways[0]["entries"], strict=True)
+    lists: Any = {"model.hidden": "[4],[2,2]"}
+    nested = {"data": "iris", "training": {"epochs": 1}, "optimizer": {"lr": "log(0.01,0.1,2)"}}
+    words = [
+        "data=iris",
+        "model.hidden=[4],[2,2]",
+        "training.epochs=1",
+        "optimizer.lr=log(0.01,0.1,2)",
+        "seeds=1",
     ]
+    found = [
+        sw.compare(tmp_path / "recipe.yaml", out=str(tmp_path / "a"), quiet=True),
+        sw.compare(nested, seeds=1, out=str(tmp_path / "b"), quiet=True, **lists),
+        sw.compare(out=str(tmp_path / "c"), quiet=True, **parse_words(words)),
+    ]
+    for result in found:
+        assert (result["compared"], result["tuned"]) == (lists, {"optimizer.lr": "log(0.01,0.1,2)"})
+        assert Path(result["report"]).name == "compare.html" and Path(result["report"]).exists()
+        tests = [(entry["name"], entry["test"], entry["recipe"]) for entry in result["entries"]]
+        assert tests == [(entry["name"], entry["test"], entry["recipe"]) for entry in found[0]["entries"]]
 
 
 def test_going_on_after_a_kill_gives_the_same_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

@@ -91,17 +91,13 @@ def _finished(runs: Runs) -> dict[int, Outcome]:
 
 
 def _chosen(plan: Plan, runs: Sequence[Runs]) -> int:
-    """The candidate that is best on the validation part, of those that were not given up."""
+    """The candidate that is best on the validation part; one that was given up has no finished run."""
     by = criterion(plan)
     sign = -1.0 if by in SHARES else 1.0
 
-    def place(k: int) -> tuple[bool, int, float]:
-        given_up = any(status(outcome) == "given up" for outcome in runs[k].values())
+    def place(k: int) -> tuple[int, float]:
         ok = _finished(runs[k])
-        losses = [
-            sign * ok[seed].validation.get(by, math.inf) if seed in ok else math.inf for seed in runs[k]
-        ]
-        return (given_up, *rank(losses))
+        return rank([sign * ok[seed].validation[by] if seed in ok else math.inf for seed in runs[k]])
 
     return min(range(len(runs)), key=place)
 

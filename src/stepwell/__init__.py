@@ -11,13 +11,25 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from stepwell import curvature, data, nn, optim, rules, schedules
     from stepwell.errors import Diverged, UserError
-    from stepwell.library import ensemble, load, population, pull, push, resume, train, zoo
+    from stepwell.library import (
+        compare,
+        ensemble,
+        load,
+        population,
+        pull,
+        push,
+        resume,
+        resume_comparison,
+        train,
+        zoo,
+    )
 
 __version__ = "0.1.0"
 
 __all__ = [
     "Diverged",
     "UserError",
+    "compare",
     "curvature",
     "data",
     "ensemble",
@@ -28,6 +40,7 @@ __all__ = [
     "pull",
     "push",
     "resume",
+    "resume_comparison",
     "rules",
     "schedules",
     "train",
@@ -40,6 +53,8 @@ _NAMES = {
     "resume": "stepwell.library",
     "population": "stepwell.library",
     "ensemble": "stepwell.library",
+    "compare": "stepwell.library",
+    "resume_comparison": "stepwell.library",
     "zoo": "stepwell.library",
     "push": "stepwell.library",
     "pull": "stepwell.library",

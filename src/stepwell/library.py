@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from stepwell.errors import Diverged
 from stepwell.nn.network import Predictor
+from stepwell.population.compare import compare as comparing
+from stepwell.population.compare.grid import flatten
 from stepwell.population.ensemble import make as ensembles
 from stepwell.population.recipes import members_of, network_of
 from stepwell.population.train import train as train_members
 from stepwell.progress import quietly
+from stepwell.report.compare_page import write_comparison
 from stepwell.report.page import write_report
 from stepwell.sharing import push as sharing
 from stepwell.sharing.zoo import zoo as _zoo
@@ -111,6 +114,47 @@ def ensemble(
     path = None if recipe is None else Path(recipe)
     result, folder = ensembles.ensemble(path, changes, kind, members, out, quiet)
     return {**result, "folder": str(folder), "report": str(write_report(folder))}
+
+
+def compare(
+    recipe: str | os.PathLike[str] | Mapping[str, Any] | None = None,
+    *,
+    seeds: int | None = None,
+    tune: Sequence[str] | None = None,
+    halving: bool | None = None,
+    target: float | None = None,
+    out: str | None = None,
+    quiet: bool = False,
+    **values: Any,
+) -> dict[str, Any]:
+    """Trains several values of several keys with the same seeds, and says what the difference is.
+
+    recipe: as for `train`; in it and in `values` a key may have several values: a list, a text with commas,
+    "log(1e-4,1,9)" or "range(0,0.5,6)". seeds: trainings of each (default 5). tune: keys of which each entry
+    gets its best value by the validation part (default: those with a range, if others are compared).
+    halving: give up the worse half of the tuned values at 1/8, 1/4 and 1/2 of the run. target: of the
+    validation metric, for the updates to it. out: the folder; default a new one in runs/.
+    Returns result.json's content (docs/compare.md), and "folder" and "report" (paths).
+
+    Raises UserError (a ValueError) in one sentence before anything is trained, and Diverged (a
+    RuntimeError) if every run diverges.
+    """
+    if isinstance(recipe, Mapping):
+        recipe, values = None, {**flatten(recipe), **flatten(values)}
+    options = {"seeds": seeds, "tune": tune, "halving": halving, "target": target}
+    path = None if recipe is None else Path(recipe)
+    result, folder = comparing.compare(path, values, options, out, quiet)
+    return {**result, "folder": str(folder), "report": str(write_comparison(folder))}
+
+
+def resume_comparison(folder: str | os.PathLike[str], *, quiet: bool = False) -> dict[str, Any]:
+    """Goes on with an interrupted comparison, to the same table.
+
+    Returns what `compare` does, and "resumed": False if it had been finished before.
+    """
+    result, was_finished = comparing.resume(Path(folder), quiet)
+    page = str(write_comparison(Path(folder)))
+    return {**result, "folder": str(folder), "report": page, "resumed": not was_finished}
 
 
 def zoo(*folders: str | os.PathLike[str]) -> list[dict[str, Any]]:

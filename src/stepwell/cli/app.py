@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -39,8 +40,10 @@ def _options(
         raise typer.Exit
 
 
-def recipe_words(words: list[str] | None) -> tuple[str | None, dict[str, Any]]:
-    """A recipe file, if the first word is none of key=value, and the changes."""
+def recipe_words(
+    words: list[str] | None, parse: Callable[[list[str]], dict[str, Any]] | None = None
+) -> tuple[str | None, dict[str, Any]]:
+    """A recipe file, if the first word is none of key=value, and the changes, which `parse` reads."""
     from stepwell.data.sources import BUNDLED
     from stepwell.recipe import parse_changes
 
@@ -50,4 +53,4 @@ def recipe_words(words: list[str] | None) -> tuple[str | None, dict[str, Any]]:
         known = path in BUNDLED or Path(path).exists()
         hint = f"data={path} trains on it" if known else "give for instance optimizer.lr=0.01 (no blanks)"
         raise UserError(f"'{path}' is neither a recipe file (.yaml) nor key=value: {hint}")
-    return path, parse_changes(words)
+    return path, (parse or parse_changes)(words)

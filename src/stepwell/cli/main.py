@@ -54,8 +54,12 @@ def _terminate(number: int, frame: object) -> None:
 
 
 def _stopped() -> str:
-    begun = "; a run that had begun goes on with stepwell train --resume" if "train" in sys.argv[1:2] else ""
-    return f"stopped at once{begun}"
+    verb = next((verb for verb in ("train", "compare") if verb in sys.argv[1:2]), None)
+    return (
+        f"stopped at once; what had begun goes on with stepwell {verb} --resume"
+        if verb
+        else "stopped at once"
+    )
 
 
 # What typer raises for wrong options and arguments; it exports only this one kind of it.

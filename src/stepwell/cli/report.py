@@ -10,8 +10,10 @@ from stepwell.cli.output import print_json
 
 @app.command()
 def report(run: RunPath, as_json: Json = False) -> None:
-    """Write (again) the page of a run, report.html."""
+    """Write (again) the page of a run, report.html, or of a comparison, compare.html."""
+    from stepwell.report.compare_page import is_comparison, write_comparison
     from stepwell.report.page import write_report
 
-    path = write_report(Path(run).expanduser())
+    folder = Path(run).expanduser()
+    path = write_comparison(folder) if is_comparison(folder) else write_report(folder)
     print_json({"report": str(path)}) if as_json else print(path)

@@ -6,6 +6,7 @@ import base64
 import hashlib
 import html
 import json
+from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
 from string import Template
@@ -25,8 +26,11 @@ def write_report(run: Path) -> Path:
     Raises UserError if `run` is not a run folder or the page cannot be written.
     """
     run = Path(run)
-    text = page(read_run(run))
-    target = run / "report.html"
+    return write_page(run / "report.html", page(read_run(run)))
+
+
+def write_page(target: Path, text: str) -> Path:
+    """Writes a page in a single step; UserError where it cannot be written."""
     try:
         files.write_text(target, text)
     except OSError as error:
@@ -38,11 +42,15 @@ def write_report(run: Path) -> Path:
 
 def page(run: RunFolder) -> str:
     """Returns the HTML text for a RunFolder."""
-    parts = [part for part in sections.all_sections(run) if part.body]
+    return document(run.name, [part for part in sections.all_sections(run) if part.body])
+
+
+def document(name: str, parts: Sequence[sections.Section]) -> str:
+    """Returns the HTML text of a page with these sections."""
     figures = {figure.id: _json_of(figure) for part in parts for figure in part.figures}
     theme_script, plotly, script = _file("theme.js"), _plotly(), _file("report.js")
     return Template(_file("page.html")).substitute(
-        title=html.escape(f"{run.name} · Stepwell"),
+        title=html.escape(f"{name} · Stepwell"),
         policy=_policy([theme_script, plotly, script]),
         style=_file("report.css"),
         theme_script=theme_script,

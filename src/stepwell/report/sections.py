@@ -131,13 +131,14 @@ def _top(run: RunFolder) -> Section:
         f'<div class="result"><div><div class="value">{text(top.value)}</div>'
         f'<div class="label">{text(top.label)}{interval}</div></div>\n'
         f'<p class="summary">{text(top.summary)}</p></div>\n</header>\n'
-        + _facts("On the test set", test_facts(run))
-        + _facts("The run", run_facts(run))
+        + facts("On the test set", test_facts(run))
+        + facts("The run", run_facts(run))
         + (f'<div class="notice" role="note">{missing}</div>' if missing else ""),
     )
 
 
-def _facts(title: str, found: list[Fact]) -> str:
+def facts(title: str, found: list[Fact]) -> str:
+    """Figures in a row, each with its name."""
     cells = ""
     for name, value, small in found:
         note = f"<small>{text(small)}</small>" if small else ""
@@ -418,11 +419,11 @@ def _recipe(run: RunFolder) -> Section:
 def _environment(run: RunFolder) -> Section:
     environment = run.result.get("environment") or {}
     data = run.result.get("data") or {}
-    boxes = box("Environment", _pairs(environment)) if environment else ""
+    boxes = box("Environment", pair_list(environment)) if environment else ""
     if data:
         notes = "".join(f"<li>{text(note)}</li>" for note in data.get("notes") or [])
         sizes = {key: value for key, value in data.items() if key != "notes"}
-        boxes += box("Data", _pairs(sizes) + (f'<ul class="plain">{notes}</ul>' if notes else ""))
+        boxes += box("Data", pair_list(sizes) + (f'<ul class="plain">{notes}</ul>' if notes else ""))
     body = ""
     if command := run.result.get("command"):
         body += box("Command", f'<pre id="command-text">{text(command)}</pre>', copies="command-text")
@@ -431,7 +432,8 @@ def _environment(run: RunFolder) -> Section:
     return Section("environment", "Environment", "Where and how it ran", body)
 
 
-def _pairs(values: dict[str, Any]) -> str:
+def pair_list(values: dict[str, Any]) -> str:
+    """Names and values, one below the other."""
     return (
         '<dl class="pairs">'
         + "".join(f"<dt>{text(k)}</dt><dd>{text(v)}</dd>" for k, v in values.items())

@@ -76,7 +76,7 @@ def finish(run: Run, folder: RunFolder, stop: StopRequest) -> dict[str, Any]:
         "classes": data.classes,
         "notes": notes,  # on the result, beside those on the data
         "environment": environment(run.device),
-        "command": shlex.join(["stepwell", *sys.argv[1:]]) if _is_command() else "sw.train(…)",
+        "command": shlex.join(["stepwell", *sys.argv[1:]]) if is_command() else "sw.train(…)",
     }
     files.write_json(folder.result_file, result)
     return result
@@ -131,5 +131,6 @@ def _views_that_hurt(single: dict[str, float], views: dict[str, float], name: st
     ]
 
 
-def _is_command() -> bool:
+def is_command() -> bool:
+    """Whether this process is the command line's."""
     return Path(sys.argv[0]).name in ("stepwell", "__main__.py")

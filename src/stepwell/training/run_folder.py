@@ -10,7 +10,7 @@ import shlex
 import shutil
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from stepwell.errors import UserError
 from stepwell.recipe import Recipe, read_recipe, write_yaml
@@ -25,6 +25,8 @@ RESULT: dict[str, type] = {
 
 class RunFolder:
     """The folder of one run, locked for this process until `close`."""
+
+    verb, noun = "train", "a run"  # what writes it, and what is in it
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -41,7 +43,7 @@ class RunFolder:
         self._made: list[Path] = []  # what `create` made, the run folder first
 
     @classmethod
-    def create(cls, out: str | None, recipe: Recipe) -> RunFolder:
+    def create(cls, out: str | None, recipe: Recipe) -> Self:
         """Makes the folder `out`, or runs/NAME with a number if there is one; refuses one that has a run."""
         path = Path("runs" if out is None else out).expanduser()
         if path.exists() and not path.is_dir():
@@ -51,7 +53,7 @@ class RunFolder:
         try:
             folder.path.mkdir(parents=True, exist_ok=True)
             if out is None:
-                made, folder = folder._made, cls(_new_name(recipe))
+                made, folder = folder._made, cls(_new_name(cls.stem(recipe)))
                 folder._made = [folder.path, *made]
             if not folder._lock_file.exists():
                 _refuse_used(folder)  # before the lock is written into a folder that is not ours
@@ -68,6 +70,11 @@ class RunFolder:
             folder.close()
             raise
         return folder
+
+    @classmethod
+    def stem(cls, recipe: Recipe) -> str:
+        """DATA-MODEL, the name of a new folder in runs/."""
+        return f"{Path(recipe.data.name).name.split('.')[0]}-{recipe.model.name.rpartition(':')[2]}"
 
     def discard(self) -> None:
         """Removes what `create` made, where the run could not begin."""
@@ -138,8 +145,8 @@ def _refuse_used(folder: RunFolder) -> None:
     path = folder.path
     if folder.recipe_file.exists():
         raise UserError(
-            f"{path} already holds a run: choose another --out, or go on with it by "
-            f"stepwell train --resume {shlex.quote(str(path))}"
+            f"{path} already holds {folder.noun}: choose another --out, or go on with it by "
+            f"stepwell {folder.verb} --resume {shlex.quote(str(path))}"
         )
     # A process killed before it wrote recipe.yaml leaves these; there is no run in them yet.
     ours = {".lock", folder.checkpoints.name} if not any(folder.checkpoints.glob("*")) else {".lock"}
@@ -192,10 +199,8 @@ class Lines:
         self._file.close()
 
 
-def _new_name(recipe: Recipe) -> Path:
-    """runs/DATA-MODEL, with a number behind it where that is taken."""
-    model = recipe.model.name.rpartition(":")[2]
-    stem = f"{Path(recipe.data.name).name.split('.')[0]}-{model}"
+def _new_name(stem: str) -> Path:
+    """runs/STEM, with a number behind it where that is taken."""
     number = 1
     while True:
         path = Path("runs") / (stem if number == 1 else f"{stem}-{number}")

@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from stepwell import curvature, data, nn, optim, rules, schedules
     from stepwell.errors import Diverged, UserError
-    from stepwell.library import load, pull, push, resume, train, zoo
+    from stepwell.library import cross_validate, load, pull, push, resume, resume_cross_validate, train, zoo
 
 __version__ = "0.1.0"
 
 __all__ = [
     "Diverged",
     "UserError",
+    "cross_validate",
     "curvature",
     "data",
     "load",
@@ -26,6 +27,7 @@ __all__ = [
     "pull",
     "push",
     "resume",
+    "resume_cross_validate",
     "rules",
     "schedules",
     "train",
@@ -36,6 +38,8 @@ _MODULES = {"curvature", "data", "nn", "optim", "rules", "schedules"}
 _NAMES = {
     "train": "stepwell.library",
     "resume": "stepwell.library",
+    "cross_validate": "stepwell.library",
+    "resume_cross_validate": "stepwell.library",
     "zoo": "stepwell.library",
     "push": "stepwell.library",
     "pull": "stepwell.library",

@@ -2,12 +2,14 @@
 
 # Importing a verb's file makes it known; the help lists them in this order.
 from stepwell.cli import train  # isort: skip
+from stepwell.cli import cross_validate  # isort: skip
 from stepwell.cli import evaluate, predict, export  # isort: skip
 from stepwell.cli import zoo, push, pull  # isort: skip
 from stepwell.cli import report, inspect, recipe, schedule, rules  # isort: skip
 from stepwell.cli.main import main
 
 __all__ = [
+    "cross_validate",
     "evaluate",
     "export",
     "inspect",

@@ -81,8 +81,8 @@ def choice_rows(result: dict[str, Any]) -> tuple[list[str], list[list[str]], str
         shown = metric(key)
         value, other = shown.together(honest.value, best.value)
         sentence = (
-            f"Honest {shown.label}, of what each fold chose: {value}. The value with the lowest loss has {other}, "
-            "which is optimistic: the rows that test it have picked it."
+            f"Honest {shown.label}, of what each fold chose: {value}. The value with the lowest loss has "
+            f"{other}, which is optimistic: the rows that test it have picked it."
         )
     return ["value", "chosen", f"{metric(key).label} if it were fixed"], rows, sentence
 
@@ -118,9 +118,9 @@ def _top(result: dict[str, Any]) -> Section:
     value, limits = ("–", "") if found is None else shown.written(found)
     interval = f"<span>95{NARROW}% interval {limits}</span>" if limits else ""
     summary = (
-        f"Each of the {counted(len(result['results']), 'fold')} was trained without the rows it is tested on, "
-        "and whatever is learnt from data (means, deviations, categories, gaps) was learnt from its own "
-        "training rows."
+        f"Each of the {counted(len(result['results']), 'fold')} was trained without the rows that test it. "
+        "Whatever is learnt from data (means, deviations, categories, gaps) was learnt from its own training "
+        "rows."
     )
     summary = summary if found is not None else "A fold diverged, so there is no mean over the folds."
     notes = "".join(f"<p>{text(note.rstrip('.'))}.</p>" for note in result["notes"])

@@ -39,6 +39,9 @@ def cross_validate(
         question.changes = settled(question.changes, planned.recipe.data.name)
         folder.save(question, planned.folds[0].data.fingerprint)
         return _answer(planned, folder, quiet), folder.path
+    except UserError:
+        folder.discard()
+        raise
     finally:
         folder.close()
 
@@ -78,11 +81,7 @@ def _answer(planned: Plan, folder: Folder, quiet: bool) -> dict[str, Any]:
             raise Interrupted(
                 f"stopped and saved; go on with: {folder.resume_command()}", stop.signal or 0
             ) from None
-        try:
-            found = summarize(planned, outcomes)
-        except UserError:
-            folder.discard()
-            raise
+        found = summarize(planned, outcomes)
         result = {**found.result, "name": folder.path.resolve().name}
         for fold in result["results"]:
             fold["command"] = command(planned, fold)

@@ -93,7 +93,9 @@ def word(key: str, value: Any) -> str:
     if isinstance(value, str) and key in ("data", "data.name"):
         return f"{key}={value}"
     text = yaml.safe_dump(value, default_flow_style=True, allow_unicode=True, width=10**9)
-    return f"{key}={text.strip().removesuffix('...').strip()}"
+    said = f"{key}={text.strip().removesuffix('...').strip()}"
+    # A text such as 1e-3, which PyYAML takes for one, and our reader for a number, needs its quotes.
+    return said if parse_changes([said]) == {key: value} else f"{key}={json.dumps(value)}"
 
 
 def settled(changes: Mapping[str, Any], data: str) -> dict[str, Any]:

@@ -130,7 +130,7 @@ def test_a_fold_neither_learns_nor_chooses_by_what_it_holds_out(tmp_path):
 
 @pytest.mark.parametrize("inner", [None, 2])
 def test_each_fold_takes_the_value_with_the_lowest_inner_loss(inner, tmp_path):
-    """The choice is the lowest validation loss, or mean loss of the inner folds, of members trained by hand."""
+    """The lowest validation loss, or mean loss of the inner folds, of members trained by hand."""
     values = {"optimizer.lr": [0.0001, 0.03, 0.1], "model.hidden": [[3], [5]]}
     keys = {**TINY, "training.epochs": 2}
     found = sw.cross_validate(keys, folds=3, inner=inner, values=values, out=str(tmp_path / "n"), quiet=True)
@@ -206,7 +206,7 @@ def test_any_splitter_is_taken(splitter, tmp_path):
 
 
 def test_a_fold_that_diverges_is_told(tmp_path):
-    """Without one of the folds there is no mean, and its rows have no prediction; if all fail, one sentence."""
+    """Without one fold there is no mean, and its rows have no prediction; if all fail, one sentence."""
     planned = plan(Question(None, dict(TINY), 3))
     outcomes = population.train(planned.members, weights=True)
     outcomes[1].diverged, outcomes[1].weights, outcomes[1].test = 5, None, {}
@@ -308,7 +308,8 @@ def test_what_the_terminal_shows(iris, monkeypatch, capsys):
     assert _command(f"stepwell cross-validate --resume {iris['folder']}", monkeypatch) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == "4 folds of iris, 150 rows, classes stratified:"
-    assert lines[1].split() == ["fold", "trained", "on", "tested", "on", "accuracy", "balanced", "accuracy", "loss"]
+    head = ["fold", "trained", "on", "tested", "on", "accuracy", "balanced", "accuracy", "loss"]
+    assert lines[1].split() == head
     assert [line.split()[0] for line in lines[2:6]] == ["1/4", "2/4", "3/4", "4/4"]
     assert f"{iris['results'][0]['metrics']['accuracy'] * 100:.1f}%" in lines[2]
 

@@ -78,12 +78,14 @@ def choice_rows(result: dict[str, Any]) -> tuple[list[str], list[list[str]], str
     honest, best = (estimate(choice[name]["test"].get(key)) for name in ("honest", "optimistic"))
     sentence = "A fold diverged whatever it chose, so there is no honest mean."
     if honest is not None and best is not None:
-        shown = metric(key)
+        shown, most = metric(key), max(choice["candidates"], key=lambda one: one["chosen"])
         value, other = shown.together(honest.value, best.value)
-        sentence = (
-            f"Honest {shown.label}, of what each fold chose: {value}. The value with the lowest loss has "
-            f"{other}, which is optimistic: the rows that test it have picked it."
-        )
+        sentence = f"Every fold chose {_chosen(most['values'])}, so its {shown.label} is honest: {value}."
+        if most["chosen"] < count:
+            sentence = (
+                f"Honest {shown.label}, of what each fold chose: {value}. The value with the lowest loss has "
+                f"{other}, which is optimistic: the rows that test it have picked it."
+            )
     return ["value", "chosen", f"{metric(key).label} if it were fixed"], rows, sentence
 
 

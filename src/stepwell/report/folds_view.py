@@ -36,7 +36,7 @@ def write_page(folder: Path) -> Path:
 def title(result: dict[str, Any]) -> str:
     """What was done, in a line."""
     count, repeats = result["folds"], result["repeats"]
-    how = [f"{repeats} times anew"] if repeats > 1 else []
+    how = [f"repeated {repeats} times"] if repeats > 1 else []
     how += ["classes stratified"] if result["stratified"] else []
     how += [f"grouped by {result['groups']}"] if result["groups"] else []
     how += [f"split by {result['splitter']}"] if result["splitter"] else []
@@ -212,7 +212,7 @@ def _figure(result: dict[str, Any], key: str, width: Any) -> Figure:
             },
         ],
         layout=layout(
-            axis("fold", range=[0.4, count + 0.6], **({"dtick": 1} if count <= 12 else {})),
+            axis("fold", range=[0.4, count + 0.6], tickangle=0, **({"dtick": 1} if count <= 10 else {})),
             axis(label(shown.axis + unit), tickformat=shown.tick_format, range=rounded(ends)),
             shapes=shapes,
             showlegend=False,

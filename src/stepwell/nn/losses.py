@@ -80,12 +80,13 @@ def build(config: LossConfig | HuberConfig, task: Task, label_smoothing: float =
             z, _smoothed(y, epsilon, 2), reduction="none"
         ).mean(-1)
     if config.name == "mse":
-        return lambda z, y: (
-            (z.softmax(-1) - _smoothed(F.one_hot(y, z.shape[-1]).to(z.dtype), epsilon, z.shape[-1]))
-            .square()
-            .sum(-1)
-        )
+        return lambda z, y: (z.softmax(-1) - _smoothed(_one_hot(y, z), epsilon, z.shape[-1])).square().sum(-1)
     return _cross_entropies(epsilon) if epsilon else _cross_entropy
+
+
+def _one_hot(y: Tensor, z: Tensor) -> Tensor:
+    """Classes (…) as zeros and ones like z (…, K); F.one_hot asks for the largest class, which waits."""
+    return (torch.arange(z.shape[-1], device=y.device) == y[..., None]).to(z.dtype)
 
 
 def _smoothed(y: Tensor, epsilon: float, classes: int) -> Tensor:

@@ -13,6 +13,7 @@ from stepwell.nn import dropout
 from stepwell.nn.configs import RNNModel
 from stepwell.nn.kinds import accept
 from stepwell.nn.normalization import registry as norms
+from stepwell.nn.recurrence import GRU, LSTM
 
 Build = Callable[[], nn.Module]
 
@@ -63,7 +64,7 @@ class RNN(nn.Module):
             size = config.width
         else:
             size = input_shape[1] if kind == "sequence" else input_shape[0] * input_shape[2]
-        layer = nn.LSTM if config.cell == "lstm" else nn.GRU
+        layer = LSTM if config.cell == "lstm" else GRU
         if config.norm.kind == "none" and (config.dropout is None or config.layers == 1):
             self.recurrent: nn.Module = layer(size, config.width, config.layers, batch_first=True)
         else:

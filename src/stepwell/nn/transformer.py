@@ -40,11 +40,12 @@ class Attention(nn.Module):
         q, k, v = self.qkv(x).unflatten(-1, (3, self.heads, -1)).movedim(-3, 0).transpose(-2, -3)
         drop = self.dropout
         p = drop.p if drop.training else 0.0
-        if drop.kind == "scaled" or (p and draws.are_supplied()):
+        # torch.vmap has no rule for the kernel, and on a CPU there is none with dropout.
+        if drop.kind == "scaled" or draws.are_supplied() or (p and x.device.type == "cpu"):
             above = torch.ones(q.shape[-2], q.shape[-2], dtype=torch.bool, device=q.device).triu(1)
             z = (q @ k.mT / sqrt(q.shape[-1])).masked_fill(above, -torch.inf)
             y = drop(z.softmax(-1)) @ v
-        else:  # torch draws by itself here, in one kernel that does not keep the T × T weights
+        else:  # torch draws by itself here, on a GPU in one kernel that does not keep the T × T weights
             y = F.scaled_dot_product_attention(q, k, v, dropout_p=p, is_causal=True)
         return self.out(y.transpose(-2, -3).flatten(-2))
 

@@ -94,7 +94,7 @@ class RuleOptimizer(CheckedOptimizer):
         self._engines: dict[int, Any] = {}
         self._averages: dict[int, bool] = {}  # whether each keeps an average of the weights
         self._shown: dict[int, list[int]] = {}  # the steps of each engine that `state` last told
-        self._read: dict[int, tuple[list[Any], dict[str, float], tuple[Any, ...]]] = {}  # see `_today`
+        self._read: dict[int, tuple[list[Any], dict[str, float], tuple[Any, ...]]] = {}  # see `today`
 
     def __getstate__(self) -> dict[str, Any]:
         own = ("_engine_name", "_kind", "_stochastic")
@@ -184,7 +184,7 @@ class RuleOptimizer(CheckedOptimizer):
 
     def _run(self, engines: list[Any], gradients: list[Any], norm: Any, unscale: Any) -> list[Any]:
         """Updates group by group; returns the norm of each one's gradients."""
-        today = [self._today(index) for index in range(len(self.param_groups))]
+        today = [self.today(index) for index in range(len(self.param_groups))]
         h = [own for own, _ in today]
         folded = [
             Folded(self._scale(group, norm, unscale), *around)
@@ -205,7 +205,7 @@ class RuleOptimizer(CheckedOptimizer):
                 share = 0.0 if group["ema"] is None else 1 - number(group["ema"])
                 shorten(group["params"], number(group["max_norm"]), averages, share)
 
-    def _today(self, index: int) -> tuple[dict[str, float], tuple[Any, ...]]:
+    def today(self, index: int) -> tuple[dict[str, float], tuple[Any, ...]]:
         """A group's hyperparameters by their names in the formula, and what `_around` says of it."""
         checked = self._checked.get(index)  # it is the same list while no value of the group is another
         read = self._read.get(index)

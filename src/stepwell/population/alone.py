@@ -30,7 +30,7 @@ class Alone:
     `run_to` may be called again to go on; between calls nothing of this member is changed by others.
     """
 
-    how = "alone"
+    how, count, place = "alone", 1, 0
 
     def __init__(self, number: int, member: Member) -> None:
         self.numbers, self.member = [number], member
@@ -45,6 +45,11 @@ class Alone:
     def update(self) -> int:
         """Updates made."""
         return self.run.update
+
+    @property
+    def fraction(self) -> float:
+        """How much of the training is done, in [0, 1]."""
+        return self.run.fraction
 
     @property
     def finished(self) -> bool:
@@ -85,13 +90,14 @@ class Alone:
         training = run.recipe.training
         by_number = training.evaluate_every is not None and run.update % training.evaluate_every == 0
         evaluating = run.finished or by_number
-        if not self._is_sound(evaluating or run.update % training.log_every == 0):
+        due = evaluating or run.update % training.log_every == 0
+        if due and not self._is_sound():
             return True
         if evaluating:
             self._evaluate()
         return self.interrupted()
 
-    def _is_sound(self, weights_too: bool) -> bool:
+    def _is_sound(self) -> bool:
         """Whether the losses and gradients since the last look were finite; else says where they were not."""
         run = self.run
         losses, norms = (torch.stack(values) for values in zip(*run.pending, strict=True))
@@ -100,11 +106,10 @@ class Alone:
             first = int(finite.logical_not().nonzero()[0])
             self.outcome.diverged = run.update - len(run.pending) + first + 1
             return False
-        if weights_too:
-            weights = [p.detach() for p in run.parameters.values()]
-            if not bool(torch.stack(tensor_norms(weights)).isfinite().all()):
-                self.outcome.diverged = run.update
-                return False
+        weights = [p.detach() for p in run.parameters.values()]
+        if not bool(torch.stack(tensor_norms(weights)).isfinite().all()):
+            self.outcome.diverged = run.update
+            return False
         self._loss += losses.double().tolist()
         run.pending.clear()
         return True

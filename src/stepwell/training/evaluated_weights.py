@@ -9,8 +9,10 @@ import torch
 from torch import Tensor
 
 from stepwell.data import counter
+from stepwell.data.dataset import DataSet
 from stepwell.nn.running_statistics import reestimate
 from stepwell.optim.schedule_free import ScheduleFree
+from stepwell.recipe import Recipe
 from stepwell.training.run import Run
 
 SAMPLES = 8192  # of the training part, at most, for the statistics of batch norm
@@ -36,7 +38,9 @@ def evaluated_weights(run: Run) -> Iterator[None]:
         try:
             run.network.train()  # but for what is frozen, whose statistics stay
             with run.autocast():
-                reestimate(run.network, _batches(run))  # where there is no batch norm, nothing
+                reestimate(
+                    run.network, samples_of(run.recipe, run.data, run.device)
+                )  # where there is no batch norm, nothing
             yield
         finally:
             with torch.no_grad():
@@ -57,11 +61,11 @@ def _has_others(run: Run) -> bool:
     return isinstance(run.optimizer, ScheduleFree) or run.pace.averaging is not None
 
 
-def _batches(run: Run) -> Iterator[Tensor]:
-    """Training samples by chance, the same ones each time."""
-    part, size = run.data.train, run.recipe.training.batch_size
-    generator = torch.Generator().manual_seed(counter.key(run.recipe.seed, 4))
+def samples_of(recipe: Recipe, data: DataSet, device: torch.device) -> Iterator[Tensor]:
+    """Batches of training samples by chance, the same ones each time, to measure statistics on."""
+    part, size = data.train, recipe.training.batch_size
+    generator = torch.Generator().manual_seed(counter.key(recipe.seed, 4))
     order = torch.randperm(len(part), generator=generator)[:SAMPLES]
     # All batches weigh alike, so a last one that is smaller is left out.
     for index in order[: max(len(order) // size, 1) * size].split(size):
-        yield part.gather(index)[0].to(run.device)
+        yield part.gather(index)[0].to(device)

@@ -97,11 +97,16 @@ def choose_weights(run: Run) -> Literal["last", "best"]:
     for weights in (last, run.best_weights):
         run.network.load_state_dict(weights)
         losses.append(evaluate.predictions(run.network, run.sample_loss, validation, run.device).loss)
-    lead = (losses[0] - losses[1]).reshape(len(validation), -1).mean(1, dtype=np.float64)
-    if wanted == "best" or lead.mean() > lead.std(ddof=min(1, len(lead) - 1)) / len(lead) ** 0.5:
+    if wanted == "best" or leads(*losses):
         return "best"
     run.network.load_state_dict(last)
     return "last"
+
+
+def leads(last: np.ndarray, best: np.ndarray) -> bool:
+    """Whether the losses (N, …) of the best weights are lower by more than chance: d̄ > s_d / √n."""
+    lead = (last - best).reshape(len(last), -1).mean(1, dtype=np.float64)
+    return bool(lead.mean() > lead.std(ddof=min(1, len(lead) - 1)) / len(lead) ** 0.5)
 
 
 def _begun(run: Run) -> dict[str, Any]:

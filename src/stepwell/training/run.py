@@ -43,16 +43,7 @@ class Run:
     def __init__(self, recipe: Recipe, data: DataSet, source: Source | None = None) -> None:
         self.recipe, self.data, self.source = recipe, data, source
         self.device = choose_device(recipe.training.device)
-        if source is not None:
-            require_same_inputs(data, source)
-        torch.manual_seed(counter.key(recipe.seed, 0))
-        body = registry.build(recipe.model, data.input_shape, data.outputs, data.kind)
-        self.network = Network.of(body, data).to(self.device)
-        if isinstance(recipe.model, UserModel):
-            try_out(self.network, data, recipe.model.name, self.device)
-        self.notes = first_weights.start(self.network, recipe, data)  # for the user
-        if source is not None:
-            self.notes += begin(self.network, data, source)
+        self.network, self.notes = network_of(recipe, data, self.device, source)  # notes are for the user
         self.tuning = fine_tuning(recipe.model, self.network, data.outputs)
         self.parameters = {n: p for n, p in self.network.named_parameters() if p.requires_grad}
         if not self.parameters:
@@ -256,3 +247,20 @@ class Run:
     def weights(self) -> dict[str, Tensor]:
         """The model's tensors alone, without the prefix."""
         return {n.removeprefix("model."): v for n, v in self.live.items() if n.startswith("model.")}
+
+
+def network_of(
+    recipe: Recipe, data: DataSet, device: torch.device, source: Source | None = None
+) -> tuple[Network, list[str]]:
+    """The network that a run of this recipe begins with, drawn from its seed, and notes for the user."""
+    if source is not None:
+        require_same_inputs(data, source)
+    torch.manual_seed(counter.key(recipe.seed, 0))
+    body = registry.build(recipe.model, data.input_shape, data.outputs, data.kind)
+    network = Network.of(body, data).to(device)
+    if isinstance(recipe.model, UserModel):
+        try_out(network, data, recipe.model.name, device)
+    notes = first_weights.start(network, recipe, data)
+    if source is not None:
+        notes += begin(network, data, source)
+    return network, notes

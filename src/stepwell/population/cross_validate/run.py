@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -88,6 +89,7 @@ def _answer(planned: Plan, folder: Folder, quiet: bool) -> dict[str, Any]:
         write_table([found.predictions], folder.predictions_file)
         write_table([_lines(result)], folder.folds_file)
         files.write_json(folder.result_file, result)
+        shutil.rmtree(folder.members, ignore_errors=True)  # no one goes on with it
         return result
 
 

@@ -9,7 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from stepwell import curvature, data, nn, optim, rules, schedules
+    from stepwell import curvature, data, nn, optim, rules, schedules, sklearn
     from stepwell.errors import Diverged, UserError
     from stepwell.library import cross_validate, load, pull, push, resume, resume_cross_validate, train, zoo
 
@@ -30,11 +30,12 @@ __all__ = [
     "resume_cross_validate",
     "rules",
     "schedules",
+    "sklearn",
     "train",
     "zoo",
 ]
 
-_MODULES = {"curvature", "data", "nn", "optim", "rules", "schedules"}
+_MODULES = {"curvature", "data", "nn", "optim", "rules", "schedules", "sklearn"}
 _NAMES = {
     "train": "stepwell.library",
     "resume": "stepwell.library",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import polars as pl
 import pytest
@@ -135,12 +137,12 @@ def _write_table(path, spoilt: np.ndarray) -> None:
 
 def test_a_table_fold_learns_from_its_training_rows_alone(tmp_path):
     """Wild values in held-out and validation rows change nothing that is learnt; by hand it is the same."""
-    config = {"name": str(tmp_path / "t.csv"), "target": "price", "fold": "3/5"}
+    config: dict[str, Any] = {"name": str(tmp_path / "t.csv"), "target": "price", "fold": "3/5"}
     _write_table(config["name"], np.zeros(0, int))
-    before = sources.load(TableData(**config))
+    before: Any = sources.load(TableData(**config))
     unseen = np.concatenate([before.test.rows.numpy(), before.validation.rows.numpy()])
     _write_table(config["name"], unseen)
-    after = sources.load(TableData(**config))
+    after: Any = sources.load(TableData(**config))
     assert after.preparation == before.preparation and len(unseen) == 19
     for name in ("input_shift", "input_scale", "target_mean", "target_std"):
         assert torch.equal(getattr(before, name), getattr(after, name)), name
@@ -162,7 +164,7 @@ def test_array_and_bundled_folds_standardize_by_their_training_rows(tmp_path, fo
     x, y = load_wine(return_X_y=True)
     np.savez(tmp_path / "w.npz", x=x, y=y)
     for config in (BundledData(name="wine", fold=fold), NpzData(name=str(tmp_path / "w.npz"), fold=fold)):
-        data = sources.load(config)
+        data: Any = sources.load(config)
         rows = data.train.rows.numpy()
         assert np.allclose(data.input_shift.numpy(), x[rows].mean(0), rtol=1e-5)
         assert np.allclose(1 / data.input_scale.numpy(), x[rows].std(0), rtol=1e-5)
@@ -186,14 +188,14 @@ def test_images_are_decoded_once_for_all_folds(tmp_path, monkeypatch, in_memory)
     """Parts drawn again and again are those of `load`; in memory no file is decoded a second time."""
     _images(tmp_path / "pets")
     config = ImageData(name=str(tmp_path / "pets"), in_memory=in_memory)
-    alone = [sources.load(config.model_copy(update={"fold": f"{k}/3"})) for k in (1, 2, 3)]
+    alone: list[Any] = [sources.load(config.model_copy(update={"fold": f"{k}/3"})) for k in (1, 2, 3)]
     decoded, decode = [], decoding.Decoder.decode
     monkeypatch.setattr(
         decoding.Decoder, "decode", lambda self, name: decoded.append(name) or decode(self, name)
     )
     opened = sources.opened(config)
     for k, data in enumerate(alone, 1):
-        again = opened.load(config.model_copy(update={"fold": f"{k}/3"}))
+        again: Any = opened.load(config.model_copy(update={"fold": f"{k}/3"}))
         if k > 1 and in_memory:
             assert len(decoded) == 24
         for part in ("train", "validation", "test"):
@@ -226,7 +228,8 @@ def test_a_column_of_groups_is_not_learnt_from(tmp_path):
     who = draw.integers(12, size=90)
     table = {"x": draw.normal(size=90), "who": who, "label": np.where(draw.random(90) < 0.5, "a", "b")}
     pl.DataFrame(table).write_csv(tmp_path / "g.csv")
-    for more in ({"fold": "2/3"}, {}):
+    cases: list[dict[str, Any]] = [{"fold": "2/3"}, {}]
+    for more in cases:
         data = sources.load(TableData(name=str(tmp_path / "g.csv"), groups="who", **more))
         assert data.preparation["features"] == ["x"]
         train, validation, test = (

@@ -59,7 +59,7 @@ def test_a_fold_trained_alone_gives_the_same(iris, tmp_path, monkeypatch):
     assert alone["data"]["test"] == fold["test"] and alone["updates"] == fold["updates"]
     for name, value in fold["metrics"].items():
         assert value == pytest.approx(alone["test"][name]["value"], rel=1e-5, abs=1e-7), name
-    x = torch.from_numpy(load_iris().data[fold["rows"]].astype(np.float32))
+    x = torch.from_numpy(load_iris(return_X_y=True)[0][fold["rows"]].astype(np.float32))
     p = predict.trained(tmp_path / "alone").network.predict(x).detach().numpy()
     table = pl.read_csv(iris["predictions"])[fold["rows"]]
     assert set(table["fold"]) == {3}
@@ -72,7 +72,7 @@ def test_the_numbers_together_are_scikit_learns(iris):
     expected = model_selection.StratifiedKFold(4, shuffle=True, random_state=0).split(x, y)
     for fold, (_, held) in zip(iris["results"], expected, strict=True):
         assert fold["rows"] == held.tolist()
-    table, names = pl.read_csv(iris["predictions"]), load_iris().target_names
+    table, names = pl.read_csv(iris["predictions"]), np.array(["setosa", "versicolor", "virginica"])
     assert table["row"].to_list() == list(range(150)) and (table["target"] == names[y]).all()
     assert table.columns == ["row", "fold", "target", "prediction", *(f"probability_{n}" for n in names)]
     accuracy = [theirs.accuracy_score(f["target"], f["prediction"]) for _, f in table.group_by("fold")]

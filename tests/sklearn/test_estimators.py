@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -21,6 +22,10 @@ QUICK = {"hidden": (16,), "lr": 0.03, "epochs": 60, "batch_size": 32}
 TINY = {"hidden": (8,), "lr": 0.03, "epochs": 3, "random_state": 0}
 
 
+def _xy(load: Any) -> Any:
+    return load(return_X_y=True)
+
+
 @parametrize_with_checks([sw.sklearn.Classifier(**QUICK), sw.sklearn.Regressor(**QUICK)])
 def test_scikit_learns_checks(estimator, check):
     """Every one of scikit-learn's own checks passes, without an exception."""
@@ -31,7 +36,7 @@ def test_scikit_learns_checks(estimator, check):
 @pytest.mark.parametrize("kind", ["Classifier", "Regressor"])
 def test_it_trains_what_a_recipe_trains(kind, validation, tmp_path):
     """Its predictions are those of `stepwell train` of the same keys on the same rows."""
-    x, y = (load_wine if kind == "Classifier" else load_diabetes)(return_X_y=True)
+    x, y = _xy(load_wine if kind == "Classifier" else load_diabetes)
     np.savez(tmp_path / "d.npz", x=x, y=y)
     own = getattr(sw.sklearn, kind)(**TINY, validation=validation).fit(x, y)
     keys = {"model.hidden": [8], "optimizer.lr": 0.03, "training.epochs": 3}
@@ -47,7 +52,7 @@ def test_it_trains_what_a_recipe_trains(kind, validation, tmp_path):
 
 def test_classes_and_score():
     """Classes are those of y, in their order; probabilities sum to 1; score is the accuracy."""
-    x, y = load_wine(return_X_y=True)
+    x, y = _xy(load_wine)
     names = np.array(["red", "amber", "clear"])[y]
     found = sw.sklearn.Classifier(**{**TINY, "epochs": 40}).fit(x, names)
     p = found.predict_proba(x)
@@ -58,7 +63,7 @@ def test_classes_and_score():
 
 def test_several_targets():
     """(N, 2) targets are predicted together, each in its own units."""
-    x, y = load_diabetes(return_X_y=True)
+    x, y = _xy(load_diabetes)
     both = np.stack([y, 1e6 - 1000 * y], 1)
     found = sw.sklearn.Regressor(**{**TINY, "epochs": 60}).fit(x, both)
     assert found.predict(x).shape == both.shape
@@ -69,20 +74,21 @@ def test_several_targets():
 
 def test_names_of_a_frame_clones_and_pickles():
     """Columns' names are kept and checked; a clone is unfitted; what is unpickled predicts the same."""
-    x, y = load_diabetes(return_X_y=True, as_frame=False)
+    x, y = _xy(load_diabetes)
     frame = pl.DataFrame(x, schema=[f"f{k}" for k in range(x.shape[1])])
     found = sw.sklearn.Regressor(**TINY).fit(frame, y)
     assert found.feature_names_in_.tolist() == frame.columns and found.n_features_in_ == 10
     with pytest.raises(ValueError, match="feature names"):
         found.predict(frame.rename({"f0": "other"}))
     with pytest.raises(NotFittedError):
-        clone(found).predict(frame)
+        fresh: Any = clone(found)
+        fresh.predict(frame)
     assert (pickle.loads(pickle.dumps(found)).predict(frame) == found.predict(frame)).all()
 
 
 def test_the_seed_decides():
     """The same random_state gives the same bits, another one others; None draws anew."""
-    x, y = load_diabetes(return_X_y=True)
+    x, y = _xy(load_diabetes)
     one, two, other, new = (
         sw.sklearn.Regressor(**{**TINY, "random_state": seed}).fit(x, y).predict(x)
         for seed in (1, 1, 2, None)
@@ -104,14 +110,14 @@ def test_the_seed_decides():
     ],
 )
 def test_a_mistake_is_one_sentence(parameters, message):
-    x, y = load_diabetes(return_X_y=True)
+    x, y = _xy(load_diabetes)
     with pytest.raises(UserError, match=message):
         sw.sklearn.Regressor(**{**TINY, **parameters}).fit(x, y)
 
 
 def test_further_keys_of_a_recipe():
     """recipe reaches every key: another model, dropout, early stopping with a validation share."""
-    x, y = load_diabetes(return_X_y=True)
+    x, y = _xy(load_diabetes)
     line = sw.sklearn.Regressor(epochs=200, lr=0.05, random_state=0, recipe={"model": "linear"}).fit(x, y)
     design = np.column_stack([x, np.ones(len(x))])
     best = design @ np.linalg.lstsq(design, y, rcond=None)[0]

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from sklearn import model_selection
-from sklearn.base import clone
+from sklearn.base import clone as cloned
 from sklearn.datasets import load_diabetes, load_wine
 from sklearn.linear_model import LogisticRegression
 
@@ -13,6 +15,10 @@ import stepwell as sw
 from stepwell.errors import UserError
 
 TINY = {"hidden": (8,), "lr": 0.03, "epochs": 4, "random_state": 0}
+
+
+def clone(estimator: Any) -> Any:
+    return cloned(estimator)
 
 
 @pytest.mark.parametrize("scoring", [None, "neg_log_loss"])

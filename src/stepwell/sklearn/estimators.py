@@ -113,7 +113,7 @@ class _Estimator(BaseEstimator):
     def _outputs(self, X: Any) -> np.ndarray:
         """Probabilities (N, C) or values (N, O)."""
         check_is_fitted(self, "network_")
-        x = validate_data(self, X, reset=False, dtype=np.float64)
+        x: Any = validate_data(self, X, reset=False, dtype=np.float64)
         with torch.no_grad():
             pieces = [self.network_.predict(piece) for piece in torch.from_numpy(x.copy()).split(BATCH)]
         return torch.cat(pieces).numpy()
@@ -132,13 +132,15 @@ class Classifier(ClassifierMixin, _Estimator):
     """
 
     def _checked(self, X: Any, y: Any) -> tuple[np.ndarray, np.ndarray, Task, list[str]]:
-        x, y = validate_data(self, X, y, dtype=np.float64)
+        checked: Any = validate_data(self, X, y, dtype=np.float64)
+        x, y = checked
         check_classification_targets(y)
         self.classes_, numbers = np.unique(column_or_1d(y, warn=True), return_inverse=True)
         if len(self.classes_) < 2:
             raise UserError(f"y has 1 class only ({self.classes_[0]}): there is nothing to tell apart")
         names = [str(name) for name in self.classes_]
-        return x, numbers.astype(np.int64), "binary" if len(names) == 2 else "multi-class", names
+        task: Task = "binary" if len(names) == 2 else "multi-class"
+        return x, numbers.astype(np.int64), task, names
 
     def predict_proba(self, X: Any) -> np.ndarray:
         """Returns the probability of each class, (N, classes)."""
@@ -158,10 +160,10 @@ class Regressor(RegressorMixin, _Estimator):
     """
 
     def _checked(self, X: Any, y: Any) -> tuple[np.ndarray, np.ndarray, Task, list[str]]:
-        x, y = validate_data(
+        checked: Any = validate_data(
             self, X, y, dtype=np.float64, multi_output=True, y_numeric=True, ensure_min_samples=2
         )
-        y = np.asarray(y, np.float64)
+        x, y = checked[0], np.asarray(checked[1], np.float64)
         if y.size and np.abs(y).max() > np.finfo(np.float32).max:
             raise UserError("y has a number beyond float32's largest, 3.4e38: scale y down")
         self._flat = y.ndim == 1

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 import time
 from typing import Any
 
 import numpy as np
 from numpy.ma import MaskedArray
 from scipy.stats import rankdata
-from sklearn import model_selection
-from sklearn.base import clone, is_classifier
+from sklearn import base, model_selection
 from sklearn.metrics import check_scoring
 from sklearn.model_selection import ParameterGrid, check_cv
 from sklearn.utils import _safe_indexing, indexable
@@ -44,7 +44,7 @@ class GridSearchCV(model_selection.GridSearchCV):
         """Trains and scores every candidate on every fold, then the best one on all rows."""
         self.scorer_, self.multimetric_ = check_scoring(self.estimator, self.scoring), False
         candidates = list(ParameterGrid(self.param_grid))
-        tried = [clone(self.estimator).set_params(**clone(c, safe=False)) for c in candidates]
+        tried = [_clone(self.estimator).set_params(**copy.deepcopy(c)) for c in candidates]
         scores, fit_time, score_time = _scores(tried, X, y, groups, self.scorer_, self.cv)
         self.n_splits_ = scores.shape[1]
         self.cv_results_ = _results(candidates, scores, fit_time, score_time)
@@ -53,11 +53,15 @@ class GridSearchCV(model_selection.GridSearchCV):
         self.best_params_ = candidates[self.best_index_]
         if self.refit:
             begun = time.monotonic()
-            self.best_estimator_ = clone(tried[self.best_index_]).fit(X, y)
+            self.best_estimator_ = _clone(tried[self.best_index_]).fit(X, y)
             self.refit_time_ = time.monotonic() - begun
             if hasattr(self.best_estimator_, "feature_names_in_"):
                 self.feature_names_in_ = self.best_estimator_.feature_names_in_
         return self
+
+
+def _clone(estimator: Any) -> Any:
+    return base.clone(estimator)
 
 
 def _scores(
@@ -71,9 +75,10 @@ def _scores(
                 "own function (standardization is inside ours, without a pipeline)"
             )
     X, y, groups = indexable(X, y, groups)
-    splits = list(check_cv(cv, y, classifier=is_classifier(estimators[0])).split(X, y, groups))
+    splitter: Any = check_cv(cv, y, classifier=base.is_classifier(estimators[0]))
+    splits = list(splitter.split(X, y, groups))
     parts = [[(_safe_indexing(X, rows), _safe_indexing(y, rows)) for rows in split] for split in splits]
-    fitted = [[clone(estimator) for _ in splits] for estimator in estimators]
+    fitted = [[_clone(estimator) for _ in splits] for estimator in estimators]
     begun = time.monotonic()
     outcomes = iter(
         fit_all([(one, *learn) for row in fitted for one, (learn, _) in zip(row, parts, strict=True)])

@@ -15,6 +15,7 @@ import numpy as np
 import polars as pl
 import pytest
 import torch
+from PIL import Image
 from sklearn import metrics as theirs
 from sklearn import model_selection
 from sklearn.datasets import load_iris
@@ -203,6 +204,50 @@ def test_any_splitter_is_taken(splitter, tmp_path):
     assert table["prediction"].is_not_null().arg_true().to_list() == held.tolist()
     assert bool(found["pooled"]) == isinstance(splitter, model_selection.KFold)
     assert any("in no fold's held-out part" in note for note in found["notes"]) == (len(held) < 150)
+
+
+@pytest.mark.parametrize("kind", ["labels", "numbers", "images"])
+def test_every_kind_of_target(kind, tmp_path):
+    """Labels, several numbers and images: true and predicted columns stand beside each other, row by row."""
+    draw = np.random.default_rng(0)
+    x = draw.normal(size=(48, 4))
+    y = (x[:, :3] > 0).astype(int) if kind == "labels" else x[:, :2] * 3
+    np.savez(tmp_path / "d.npz", x_train=x, y_train=y, x_test=x, y_test=y)
+    keys: dict[str, object] = {"data": str(tmp_path / "d.npz"), "model.hidden": [4]}
+    if kind == "images":
+        for k in range(24):
+            (tmp_path / "pets" / "ab"[k % 2]).mkdir(parents=True, exist_ok=True)
+            pixels = draw.integers(0, 255, (8, 8), dtype=np.uint8)
+            Image.fromarray(pixels).save(tmp_path / "pets" / "ab"[k % 2] / f"{k:02}.png")
+        keys = {"data": str(tmp_path / "pets"), "model.channels": [2]}
+    options = {
+        "values": {"optimizer.lr": [0.001, 0.1]},
+        "folds": 3,
+        "out": str(tmp_path / "cv"),
+        "quiet": True,
+    }
+    found = sw.cross_validate({**keys, "training.epochs": 2}, **options)
+    table = pl.read_csv(found["predictions"])
+    if kind == "images":
+        assert table["file"].to_list() == [
+            f"{'ab'[k // 12]}/{2 * (k % 12) + k // 12:02}.png" for k in range(24)
+        ]
+        assert table["target"].to_list() == ["a"] * 12 + ["b"] * 12 and not found["notes"]
+        return
+    assert table["row"].to_list() == list(range(48))
+    assert "d has a test part of its own: it is in no fold, and nothing was measured on it" in found["notes"]
+    if kind == "labels":
+        names = [", ".join(str(k) for k in range(3) if row[k]) for row in y]
+        assert table["target"].fill_null("").to_list() == names
+        exact = (table["target"].fill_null("") == table["prediction"].fill_null("")).mean()
+        assert found["pooled"]["subset_accuracy"]["value"] == pytest.approx(exact)
+    else:
+        assert table.columns[2:] == [
+            f"{what}_y_train[{k}]" for what in ("target", "prediction") for k in (0, 1)
+        ]
+        assert np.allclose(table.select(pl.col("^target.*$")).to_numpy(), y)
+        r2 = theirs.r2_score(y, table.select(pl.col("^prediction.*$")).to_numpy())
+        assert found["pooled"]["r2"]["value"] == pytest.approx(r2)
 
 
 def test_a_fold_that_diverges_is_told(tmp_path):

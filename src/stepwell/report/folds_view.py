@@ -46,6 +46,8 @@ def title(result: dict[str, Any]) -> str:
 
 def shown_metrics(result: dict[str, Any]) -> list[str]:
     """The task's most telling metrics, and the loss."""
+    if "r2" in result["mean"] and any("/" in key for key in result["mean"]):
+        return ["r2", "loss"]  # one RMSE over targets of different units says nothing
     return [*in_order(result["task"], list(result["mean"]))[:SHOWN], "loss"]
 
 
@@ -92,7 +94,11 @@ def choice_rows(result: dict[str, Any]) -> tuple[list[str], list[list[str]], str
 def _first(result: dict[str, Any]) -> str:
     """The most telling metric of those that every candidate has."""
     found = next((one["test"] for one in result["choice"]["candidates"] if one["test"]), {"loss": None})
-    return [*in_order(result["task"], list(found)), "loss"][0]
+    return next(
+        key
+        for key in [*shown_metrics(result), *in_order(result["task"], list(found)), "loss"]
+        if key in found
+    )
 
 
 def _value(key: str, value: float | None) -> str:

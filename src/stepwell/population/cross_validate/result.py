@@ -285,7 +285,7 @@ def _notes(plan: Plan, outcomes: Sequence[Outcome], chosen: list[int]) -> list[s
     if plan.question.pairs is None and plan.source.labels is not None:
         for number in folding.sparse(plan.source.labels, plan.question.folds):
             notes.append(
-                f"class {data.classes[number]!r} has fewer rows than there are folds: some hold out none"
+                f"class {data.classes[number]!r} has fewer rows than folds, so some hold out none of it"
             )
     notes += _at_an_end(plan, chosen)
     times = np.bincount(np.concatenate([fold.held for fold in plan.folds]), minlength=plan.source.rows)

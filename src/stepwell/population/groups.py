@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 import torch
 
-from stepwell.optim.optimizer import RuleOptimizer
 from stepwell.population.alone import Alone
 from stepwell.population.member import Member
 from stepwell.population.recording import NotRecordable
@@ -22,50 +23,57 @@ MOST = {"cpu": 128, "cuda": 4096}  # members a stack
 MARGIN = 0.5  # of the free memory
 
 
+@dataclass
 class Group:
-    """Members that are trained together: `make` builds the models, when their turn comes."""
+    """Members that are trained together. place: among the groups. reason: why, where one trains alone."""
 
-    def __init__(self, place: int, numbers: list[int], members: Sequence[Member], stacked: bool) -> None:
-        self.place, self.numbers, self.stacked = place, numbers, stacked
-        self._members = [members[number] for number in numbers]
+    place: int
+    numbers: list[int]
+    stacked: bool
+    reason: str = ""
 
-    def make(self) -> Stack | Alone:
+    def make(self, members: Sequence[Member]) -> Stack | Alone:
         """The models, before their first update."""
-        made = (
-            Stack(self.numbers, self._members) if self.stacked else Alone(self.numbers[0], self._members[0])
-        )
+        own = [members[number] for number in self.numbers]
+        made = Stack(self.numbers, own) if self.stacked else Alone(self.numbers[0], own[0])
         made.place = self.place
         return made
 
 
-def divide(members: Sequence[Member], numbers: Sequence[int]) -> tuple[list[Group], list[str]]:
-    """The groups that these members make, and notes for the user on those that train alone."""
+def divide(members: Sequence[Member]) -> list[Group]:
+    """The groups that these members make."""
     shapes: dict[str, list[int]] = {}
     reasons: dict[str, list[int]] = {}
-    for number in numbers:
-        reason = reason_alone(members[number])
+    for number, member in enumerate(members):
+        reason = reason_alone(member)
         if reason is None:
-            shapes.setdefault(shape(members[number]), []).append(number)
+            shapes.setdefault(shape(member), []).append(number)
         else:
             reasons.setdefault(reason, []).append(number)
-    parts: list[tuple[list[int], bool]] = []
+    groups: list[Group] = []
     for own in shapes.values():
         try:
-            parts += [(part, True) for part in _stacks(members, own)]
+            groups += [Group(0, part, True) for part in _stacks(members, own)]
         except (NotRecordable, RuntimeError, TypeError, NotImplementedError) as error:
             if "out of memory" in str(error) or "allocate memory" in str(error):
                 raise
             first = (str(error).strip().splitlines() or [type(error).__name__])[0]
             reasons.setdefault(f"torch.vmap cannot map this model ({first})", []).extend(own)
-    for own in reasons.values():
-        parts += [([number], False) for number in own]
-    groups = [Group(place, own, members, stacked) for place, (own, stacked) in enumerate(parts)]
-    notes = [
-        f"{len(own)} of {len(numbers)} models train one after the other: {reason}"
-        for reason, own in reasons.items()
-        if len(own) > 1 or len(numbers) > 1
+    groups += [Group(0, [number], False, reason) for reason, own in reasons.items() for number in own]
+    for place, group in enumerate(groups):
+        group.place = place
+    return groups
+
+
+def notes(groups: Sequence[Group]) -> list[str]:
+    """For the user: how many train one after the other, and why."""
+    reasons = Counter(group.reason for group in groups if group.reason)
+    every = sum(len(group.numbers) for group in groups)
+    return [
+        f"{count} of {every} models train one after the other: {reason}"
+        for reason, count in reasons.items()
+        if every > 1
     ]
-    return groups, notes
 
 
 def _stacks(members: Sequence[Member], numbers: list[int]) -> Iterator[list[int]]:
@@ -83,15 +91,11 @@ def _stacks(members: Sequence[Member], numbers: list[int]) -> Iterator[list[int]
     protos = prototypes([members[number].recipe for number in numbers], list(first.run.parameters.values()))
     rule: dict[str, str] = {}
     for number, proto in zip(numbers, protos, strict=True):
-        rule[kind(members[number].recipe)] = _order(proto)
+        rule[kind(members[number].recipe)] = signature(proto)
     ordered = sorted(numbers, key=lambda number: (rule[kind(members[number].recipe)], number))
     count = -(-len(ordered) // most)
     for part in range(count):
         yield ordered[part * len(ordered) // count : (part + 1) * len(ordered) // count]
-
-
-def _order(proto: RuleOptimizer) -> str:
-    return signature(proto)
 
 
 def _threads(device: torch.device) -> int:

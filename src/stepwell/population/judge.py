@@ -13,6 +13,7 @@ from torch.func import functional_call
 
 from stepwell.data.dataset import DataSet, Part
 from stepwell.metrics import by_task
+from stepwell.nn import draws
 from stepwell.nn.losses import Loss
 from stepwell.nn.network import Network
 from stepwell.population.recording import Program
@@ -85,11 +86,9 @@ class Judge:
     def _run(self, state: list[Tensor], x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         """Outputs and losses of one batch, (K, B, …)."""
         key, inputs = (len(state[0]), x.shape, x.dtype), [*state, x, y]
-        if key in self.programs:
-            found = self.programs[key](*inputs)
-        else:
-            program = self.programs[key] = Program(self._judge, inputs)
-            found, program.outputs = program.outputs, []
+        if key not in self.programs:
+            self.programs[key] = Program(self._judge, inputs)
+        found = self.programs[key](*inputs)
         return found[0], found[1]  # type: ignore[return-value]
 
     @torch.no_grad()
@@ -100,9 +99,15 @@ class Judge:
             own = {f"network.{name}": value for name, value in zip(self.names, state, strict=True)}
             return functional_call(self.judged, own, (x, y))
 
-        z, outputs, targets = torch.vmap(one, randomness="different")(list(state))
+        # Nothing is drawn here; but what torch.vmap has no rule for is left to plain operations then.
+        with draws.supplied(_nothing_is_drawn):
+            z, outputs, targets = torch.vmap(one, randomness="different")(list(state))
         loss = self.loss(z.flatten(0, 1), targets.flatten(0, 1))
         return [outputs, loss.unflatten(0, z.shape[:2])]
+
+
+def _nothing_is_drawn(shape: tuple[int, ...], device: torch.device) -> Tensor:
+    raise AssertionError("a layer draws random numbers in evaluation")
 
 
 class _Judged(nn.Module):

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from stepwell.errors import UserError
+from stepwell.population.groups import Group
 from stepwell.population.member import Member, Outcome
-from stepwell.recipe import choose_device
 from stepwell.training import checkpoint, files
-from stepwell.training.environment import environment
 
 
 class Kept:
@@ -27,11 +27,9 @@ class Kept:
         folder.mkdir(parents=True, exist_ok=True)
         for partial in folder.glob(".*.partial"):
             partial.unlink(missing_ok=True)
-        self.state: dict[str, Any] = {"identity": self.identity, "rungs": 0, "ended": {}, "environment": {}}
+        self.state: dict[str, Any] = {"identity": self.identity, "rungs": 0, "ended": {}, "groups": []}
         if self.file.exists():
             self._read()
-        device = choose_device(members[0].recipe.training.device)
-        self.state["environment"] = environment(device)
 
     def _read(self) -> None:
         try:
@@ -45,6 +43,13 @@ class Kept:
                 "another folder"
             )
         self.state = state
+
+    def groups(self, divide: Callable[[], list[Group]]) -> list[Group]:
+        """The groups, those of before if there are some: how much memory is free may have changed."""
+        if not self.state["groups"]:
+            self.state["groups"] = [asdict(group) for group in divide()]
+            self._write()
+        return [Group(**own) for own in self.state["groups"]]
 
     def ended(self) -> dict[int, Outcome]:
         """The members that have ended, with their weights where these were kept."""

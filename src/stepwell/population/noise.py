@@ -62,7 +62,7 @@ class Noise:
     def load(self, state: dict[str, Tensor]) -> None:
         """Goes on from there."""
         for generator, own in zip(self.generators, state["states"], strict=True):
-            generator.set_state(own)
+            generator.set_state(own.clone())  # torch misreads what is a part of a larger tensor
         self.begun, self.place = self._states(), int(state["place"])
         self._go_back()
         self.begun, self.place = self._states(), 0

@@ -28,16 +28,18 @@ class Program:
     what `tidy` says. Random operations draw anew. It is faster than what it records, because nothing is
     decided again, and there is nothing to compile.
 
-    outputs: what the function returned for the first inputs: recording is doing. peak: the most bytes of its
-    own that a run holds at once. Raises NotRecordable where
+    Recording leaves the inputs, and torch's generator, as they were. peak: the most bytes of its own that a
+    run holds at once. Raises NotRecordable where
     the function looks at a value.
     """
 
     def __init__(self, function: Callable[..., Sequence[Tensor | None]], inputs: Sequence[Tensor]) -> None:
-        recorder = _Recorder(inputs)
-        with recorder:
-            self.outputs: list[Tensor | None] = list(function(*inputs))
-        module = recorder.graph(self.outputs)
+        copies = [value.clone() for value in inputs]
+        recorder = _Recorder(copies)
+        devices = {value.device for value in inputs if value.device.type == "cuda"}
+        with torch.random.fork_rng(list(devices)), recorder:
+            outputs = function(*copies)
+        module = recorder.graph(outputs)
         self.peak = _peak(module.graph)
         self._run = tidy(module)
 
@@ -106,6 +108,7 @@ def _item(values: Any, place: int) -> Any:
 
 def _peak(graph: fx.Graph) -> int:
     """The most bytes that the graph's own tensors take at once: each from its making to its last use."""
+    given: set[int] = set()
     last: dict[int, int] = {}
     made: dict[int, int] = {}
     size: dict[int, int] = {}
@@ -113,8 +116,12 @@ def _peak(graph: fx.Graph) -> int:
         for other in (node, *node.all_input_nodes):
             if isinstance(value := other.meta.get("val"), Tensor):
                 last[value.untyped_storage()._cdata] = place
-        if node.op == "call_function" and isinstance(value := node.meta.get("val"), Tensor):
-            storage = value.untyped_storage()
+        if not isinstance(value := node.meta.get("val"), Tensor):
+            continue
+        storage = value.untyped_storage()
+        if node.op != "call_function":
+            given.add(storage._cdata)
+        elif storage._cdata not in given:
             made.setdefault(storage._cdata, place)
             size[storage._cdata] = storage.nbytes()
     change = [0] * (len(graph.nodes) + 1)

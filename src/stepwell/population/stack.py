@@ -27,7 +27,7 @@ from stepwell.population.updates import Updates, prototypes
 from stepwell.training import model_file
 from stepwell.training.evaluated_weights import samples_of
 from stepwell.training.finish import leads
-from stepwell.training.reproducible import own_randomness, same_arithmetic
+from stepwell.training.reproducible import own_randomness, random_state, restore_random_state, same_arithmetic
 from stepwell.training.run import Run, network_of
 
 
@@ -50,8 +50,9 @@ class Stack:
         recipe, data = members[0].recipe, members[0].data
         with own_randomness(recipe.seed, torch.device("cpu")):
             self.run = Run(recipe, data)
+            self.network, self.device = self.run.network, self.run.device
+            self.random = random_state(self.device)
         self.run.batches.close()
-        self.network, self.device = self.run.network, self.run.device
         self.learner = _Learner(self.network)
         self.names = list(self.run.parameters)
         self._begin()
@@ -119,8 +120,13 @@ class Stack:
 
     @contextmanager
     def _surroundings(self) -> Iterator[None]:
+        # A user's own dropout draws from torch's generator, which is the stack's here.
         with own_randomness(self.members[0].recipe.seed, self.device), same_arithmetic(False, False):
-            yield
+            restore_random_state(self.random, self.device)
+            try:
+                yield
+            finally:
+                self.random = random_state(self.device)
 
     # -- training -----------------------------------------------------------------------------------
 
@@ -169,11 +175,9 @@ class Stack:
         if x.shape not in self.drawn:
             self.drawn[x.shape] = self._count_draws(x[0], [target[0] for target in targets])
         inputs = [*self.state, x, *targets, self.noise.take(self.drawn[x.shape])]
-        if key in self.programs:
-            found = self.programs[key](*inputs)
-        else:
-            program = self.programs[key] = Program(lambda *given: self._learn(given, share), inputs)
-            found, program.outputs = program.outputs, []
+        if key not in self.programs:
+            self.programs[key] = Program(lambda *given: self._learn(given, share), inputs)
+        found = self.programs[key](*inputs)
         count = len(self.weights)
         after: list[Any] = found[count + 1 :]
         self.buffers = dict(zip(self.buffers, after, strict=True))
@@ -383,7 +387,7 @@ class Stack:
 
         Raises NotRecordable, or what torch raises, where these members cannot be stacked.
         """
-        buffers, noise = self.buffers, self.noise.state()
+        buffers, noise = {n: v.clone() for n, v in self.buffers.items()}, self.noise.state()
         with self._surroundings():
             self.network.train()
             self._gradients(self.feed.at(0))
@@ -396,6 +400,7 @@ class Stack:
         tensors = {f"model.{n}": v for n, v in zip(self.judge.names, self.state, strict=True)}
         tensors |= {f"optimizer.{name}": value for name, value in self.updates.live().items()}
         tensors |= {f"noise.{name}": value for name, value in self.noise.state().items()}
+        tensors |= {f"random.{name}": value for name, value in self.random.items()}
         if self.best is not None:
             tensors |= {f"best.{n}": v for n, v in zip(self.judge.names, self.best, strict=True)}
         if self.pending:
@@ -426,6 +431,7 @@ class Stack:
         state = {n.removeprefix("optimizer."): v for n, v in tensors.items() if n.startswith("optimizer.")}
         self.updates.load(state, about["steps"])
         self.noise.load({n.removeprefix("noise."): v for n, v in tensors.items() if n.startswith("noise.")})
+        self.random = {n.removeprefix("random."): v for n, v in tensors.items() if n.startswith("random.")}
         if f"best.{self.names[0]}" in tensors:
             self.best = [tensors[f"best.{name}"].to(self.device) for name in self.judge.names]
         if "loss" in tensors:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Any
 
-from stepwell.population.groups import Group, divide
+from stepwell.population.groups import Group, divide, notes
 from stepwell.population.kept import Kept
 from stepwell.population.member import Member, Outcome
 from stepwell.progress import Progress
@@ -42,12 +42,14 @@ def train(
     """
     kept = None if folder is None else Kept(folder, members)
     found = {} if kept is None else kept.ended()
-    missing = [number for number in range(len(members)) if number not in found]
-    groups, notes = divide(members, missing)
-    with Progress(lambda: watch.state(), after=2.0) as progress:
-        for note in notes:
+    if len(found) == len(members):
+        return [found[number] for number in range(len(members))]
+    groups = divide(members) if kept is None else kept.groups(lambda: divide(members))
+    watch = _Watch(members, kept, interrupted)
+    with Progress(watch.state, after=2.0) as progress:
+        for note in notes(groups):
             progress.say(f"Note: {note}.")
-        watch = _Watch(members, groups, kept, interrupted)
+        groups = [group for group in groups if not found.keys() >= set(group.numbers)]
         if rungs and keep is not None:
             found |= _by_rungs(groups, watch, sorted(rungs), keep, kept, weights)
         else:
@@ -110,20 +112,17 @@ class _Watch:
     def __init__(
         self,
         members: Sequence[Member],
-        groups: Sequence[Group],
         kept: Kept | None,
         interrupted: Callable[[], bool],
     ) -> None:
-        self.kept, self.interrupted = kept, interrupted
-        self.total = sum(len(group.numbers) for group in groups)
+        self.members, self.kept, self.interrupted = members, kept, interrupted
         self.done: dict[int, float] = {}  # members' trainings made by each group
-        self.count, self.of = 0, len(members)
         self.models: Any = None
         self.saved_at = time.monotonic()
 
     def begin(self, group: Group) -> Any:
         """Builds a group's models, where they were saved."""
-        models = group.make()
+        models = group.make(self.members)
         if self.kept is not None:
             self.kept.load(models)
         return models
@@ -151,7 +150,8 @@ class _Watch:
         """What the bar shows."""
         models = self.models
         if models is None:
-            return {"fraction": 0.0, "text": f"{self.of} models"}
+            return {"fraction": 0.0, "text": f"{len(self.members)} models"}
         self.done[models.place] = models.fraction * models.count
-        fraction = sum(self.done.values()) / max(self.total, 1)
-        return {"fraction": min(fraction, 1.0), "text": f"{self.of} models · {models.how} {models.count}"}
+        share = sum(self.done.values()) / len(self.members)
+        together = f", {models.count} together" if models.count > 1 else ""
+        return {"fraction": min(share, 1.0), "text": f"{len(self.members)} models{together}"}

@@ -136,6 +136,21 @@ def test_starting_is_quick(arguments: list[str], seconds: float):
     assert _best_of_five(arguments) < seconds * slack
 
 
+def test_training_does_not_load_torchs_compiler(tmp_path):
+    """It takes a second, which neither a run nor a population has a use for."""
+    code = (
+        "import sys, stepwell as sw; from pathlib import Path\n"
+        "from stepwell.population.member import Member; from stepwell.population.train import train\n"
+        "from stepwell.recipe import read_recipe, resolve; from stepwell.data import sources\n"
+        "keys = {'data': 'iris', 'training.updates': 2}\n"
+        f"sw.train(keys, out={str(tmp_path / 'run')!r}, quiet=True)\n"
+        "asked = read_recipe(None, keys); data = sources.load(asked.data); one = resolve(asked, data)\n"
+        "train([Member(one.model_copy(update={'seed': seed}), data) for seed in range(2)])\n"
+        "assert not {'torch._dynamo', 'torch._inductor'} & sys.modules.keys()"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=tmp_path)
+
+
 def test_every_file_says_what_it_is():
     """Every source file with code in it has a docstring."""
     assert not [str(p) for p in FILES if _tree(p).body and not ast.get_docstring(_tree(p))]

@@ -11,7 +11,17 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from stepwell import curvature, data, nn, optim, rules, schedules, sklearn
     from stepwell.errors import Diverged, UserError
-    from stepwell.library import cross_validate, load, pull, push, resume, resume_cross_validate, train, zoo
+    from stepwell.library import (
+        cross_validate,
+        load,
+        population,
+        pull,
+        push,
+        resume,
+        resume_cross_validate,
+        train,
+        zoo,
+    )
 
 __version__ = "0.1.0"
 
@@ -24,6 +34,7 @@ __all__ = [
     "load",
     "nn",
     "optim",
+    "population",
     "pull",
     "push",
     "resume",
@@ -41,6 +52,7 @@ _NAMES = {
     "resume": "stepwell.library",
     "cross_validate": "stepwell.library",
     "resume_cross_validate": "stepwell.library",
+    "population": "stepwell.library",
     "zoo": "stepwell.library",
     "push": "stepwell.library",
     "pull": "stepwell.library",

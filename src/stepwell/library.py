@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,9 @@ from stepwell.errors import Diverged, UserError
 from stepwell.nn.network import Predictor
 from stepwell.population.cross_validate import run as folds_run
 from stepwell.population.cross_validate.question import FOLDS, Question
+from stepwell.population.recipes import members_of, network_of
+from stepwell.population.train import train as train_members
+from stepwell.progress import quietly
 from stepwell.report.folds_view import write_page as write_folds_page
 from stepwell.report.page import write_report
 from stepwell.sharing import push as sharing
@@ -116,6 +119,35 @@ def resume_cross_validate(folder: str | os.PathLike[str], *, quiet: bool = False
 def _with_folds_page(result: dict[str, Any], folder: Path) -> dict[str, Any]:
     report, predictions = write_folds_page(folder), folder / "predictions.csv"
     return {**result, "folder": str(folder), "report": str(report), "predictions": str(predictions)}
+
+
+def population(
+    models: Iterable[Mapping[str, Any]],
+    recipe: str | os.PathLike[str] | None = None,
+    *,
+    folder: str | os.PathLike[str] | None = None,
+    quiet: bool = False,
+    **common: Any,
+) -> list[dict[str, Any]]:
+    """Trains many models as one program: one for each mapping of recipe keys, over those common to all.
+
+    models: such as [{"seed": 0, "optimizer.lr": 1e-3}, {"seed": 1, "optimizer.lr": 1e-2}]. recipe: a YAML
+    file below them. folder: where the state is kept, so that the same call goes on after a kill; None: in
+    memory alone. Each ends as `train` alone would end it, but for rounding, and except that one that
+    diverges is not rolled back: it is reported, and the others go on.
+    Returns for each, in their order, {"recipe", "updates", "epochs", "diverged", "curve", "validation",
+    "test", "how", "model", …}: see `stepwell.population.member.Outcome`; "model" is what `load` returns,
+    None of a model that diverged.
+
+    Raises UserError in one sentence for whatever is wrong, before anything is trained.
+    """
+    members = members_of(None if recipe is None else Path(recipe), models, common)
+    with quietly(quiet):
+        outcomes = train_members(members, folder=None if folder is None else Path(folder), weights=True)
+    return [
+        {**outcome.as_json(), "recipe": member.recipe.model_dump(), "model": network_of(member, outcome)}
+        for member, outcome in zip(members, outcomes, strict=True)
+    ]
 
 
 def zoo(*folders: str | os.PathLike[str]) -> list[dict[str, Any]]:

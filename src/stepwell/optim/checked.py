@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import operator
+import sys
 import warnings
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, ClassVar
@@ -57,7 +58,7 @@ class CheckedOptimizer(torch.optim.Optimizer):
             param_group = {**param_group, **{name: whole[name] for name in schedules}}
             if schedules:
                 param_group.setdefault("updates", 0)
-        super().add_param_group(param_group)
+        _add_param_group(self, param_group)
         try:
             self._check_parameters(self.param_groups[-1]["params"])
         except UserError:
@@ -135,6 +136,17 @@ class CheckedOptimizer(torch.optim.Optimizer):
             if schedules:  # torch does not count a group's updates, nor those made after it got the count
                 steps = [int(self.state[p].get("step", 0)) for p in group["params"] if p in self.state]
                 group["updates"] = max([group.get("updates", 0), *steps])
+
+
+def _add_param_group(optimizer: torch.optim.Optimizer, group: dict[str, Any]) -> None:
+    """torch's own, which keeps its compiler out of it; and for that loads the compiler, a second's work.
+
+    As long as nobody has loaded that, nobody compiles.
+    """
+    add = torch.optim.Optimizer.add_param_group
+    if "torch._dynamo" not in sys.modules:
+        add = getattr(add, "__wrapped__", add)
+    add(optimizer, group)
 
 
 _said: set[str] = set()

@@ -52,6 +52,10 @@ class Program:
 class _Recorder(TorchDispatchMode):
     """Writes each operation, below vmap and autograd, into a graph."""
 
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        return False  # True loads torch's compiler, a second's work, only to be left alone by it
+
     def __init__(self, inputs: Sequence[Tensor]) -> None:
         super().__init__()
         self._graph, self._constants = fx.Graph(), {}

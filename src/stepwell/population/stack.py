@@ -211,7 +211,7 @@ class Stack:
             each = self.learnt(z.flatten(0, 1), Mixed(*flat) if self.feed.mixes else flat[0])
             loss = each.view(len(x), -1).mean(1)  # (K,) from (K·B,), or of text from (K·B, T)
             loss = loss * share if share != 1 else loss
-            gradients = torch.autograd.grad(loss, leaves, torch.ones_like(loss), allow_unused=True)
+            gradients = torch.autograd.grad(loss.sum(), leaves, allow_unused=True)
         held = [None if g is None else g.contiguous() for g in gradients]
         return [*held, loss.detach(), *(value.detach() for value in after)]
 

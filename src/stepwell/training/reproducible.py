@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
@@ -99,7 +100,7 @@ def same_arithmetic(one_thread: bool, warn: bool) -> Iterator[None]:
     mode, fill = torch.get_deterministic_debug_mode(), memory.fill_uninitialized_memory
     if one_thread:
         torch.set_num_threads(1)
-    torch.use_deterministic_algorithms(True, warn_only=warn)
+    _make_deterministic(warn)
     _set_benchmark(False)
     memory.fill_uninitialized_memory = False
     try:
@@ -109,6 +110,18 @@ def same_arithmetic(one_thread: bool, warn: bool) -> Iterator[None]:
         torch.set_deterministic_debug_mode(mode)
         _set_benchmark(kept)
         memory.fill_uninitialized_memory = fill
+
+
+def _make_deterministic(warn: bool) -> None:
+    """torch.use_deterministic_algorithms, which also tells torch's compiler: that takes a second to load.
+
+    As long as nobody has loaded it, there is nobody to tell.
+    """
+    private: Any = torch._C
+    if "torch._inductor" in sys.modules or not hasattr(private, "_set_deterministic_algorithms"):
+        torch.use_deterministic_algorithms(True, warn_only=warn)
+    else:
+        private._set_deterministic_algorithms(True, warn_only=warn)
 
 
 def _set_benchmark(value: bool) -> None:

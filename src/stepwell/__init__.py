@@ -9,10 +9,11 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from stepwell import curvature, data, nn, optim, rules, schedules
+    from stepwell import curvature, data, nn, optim, rules, schedules, sklearn
     from stepwell.errors import Diverged, UserError
     from stepwell.library import (
         compare,
+        cross_validate,
         ensemble,
         load,
         population,
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
         push,
         resume,
         resume_comparison,
+        resume_cross_validate,
         train,
         zoo,
     )
@@ -30,6 +32,7 @@ __all__ = [
     "Diverged",
     "UserError",
     "compare",
+    "cross_validate",
     "curvature",
     "data",
     "ensemble",
@@ -41,16 +44,20 @@ __all__ = [
     "push",
     "resume",
     "resume_comparison",
+    "resume_cross_validate",
     "rules",
     "schedules",
+    "sklearn",
     "train",
     "zoo",
 ]
 
-_MODULES = {"curvature", "data", "nn", "optim", "rules", "schedules"}
+_MODULES = {"curvature", "data", "nn", "optim", "rules", "schedules", "sklearn"}
 _NAMES = {
     "train": "stepwell.library",
     "resume": "stepwell.library",
+    "cross_validate": "stepwell.library",
+    "resume_cross_validate": "stepwell.library",
     "population": "stepwell.library",
     "ensemble": "stepwell.library",
     "compare": "stepwell.library",

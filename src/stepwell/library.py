@@ -7,15 +7,18 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from stepwell.errors import Diverged
+from stepwell.errors import Diverged, UserError
 from stepwell.nn.network import Predictor
 from stepwell.population.compare import compare as comparing
 from stepwell.population.compare.grid import flatten
+from stepwell.population.cross_validate import run as folds_run
+from stepwell.population.cross_validate.question import FOLDS, Question
 from stepwell.population.ensemble import make as ensembles
 from stepwell.population.recipes import members_of, network_of
 from stepwell.population.train import train as train_members
 from stepwell.progress import quietly
 from stepwell.report.compare_page import write_comparison
+from stepwell.report.folds_view import write_page as write_folds_page
 from stepwell.report.page import write_report
 from stepwell.sharing import push as sharing
 from stepwell.sharing.zoo import zoo as _zoo
@@ -62,6 +65,66 @@ def resume(folder: str | os.PathLike[str], *, quiet: bool = False) -> dict[str, 
     if not was_finished or not os.path.exists(page):
         page = str(write_report(Path(folder)))
     return {**result, "folder": str(folder), "report": page, "resumed": not was_finished}
+
+
+def cross_validate(
+    recipe: str | os.PathLike[str] | Mapping[str, Any] | None = None,
+    *,
+    folds: int | None = None,
+    repeats: int = 1,
+    groups: Any = None,
+    splitter: Any = None,
+    inner: int | None = None,
+    values: Mapping[str, Sequence[Any]] | None = None,
+    out: str | None = None,
+    quiet: bool = False,
+    **changes: Any,
+) -> dict[str, Any]:
+    """Trains once for each of N folds (default 5), each tested on the rows that it has not seen.
+
+    recipe, changes: as for `train`. repeats: how often the rows are shuffled and folded anew. groups: a
+    column of a table, or an array with one entry a row; no group is on both sides of a fold. splitter:
+    one of scikit-learn's, or pairs of row numbers, instead of folds and repeats. values: key → list, of
+    which each fold chooses one without its held-out rows: by `inner` folds of its training rows, or by its
+    validation part. out: the folder (default: a new one in runs/).
+    Returns result.json's content, and "folder", "report", "predictions" (paths).
+
+    Raises UserError (a ValueError) in one sentence for whatever is wrong.
+    """
+    if isinstance(recipe, Mapping):
+        recipe, changes = None, {**recipe, **changes}
+    if splitter is not None and (folds is not None or repeats != 1):
+        raise UserError("splitter says what the folds are: leave out folds and repeats")
+    if isinstance(groups, str):
+        if "data.groups" in changes:
+            raise UserError("groups and data.groups both say what goes together: keep one")
+        groups, changes = None, {**changes, "data.groups": groups}
+    question = Question(
+        None if recipe is None else Path(recipe),
+        dict(changes),
+        FOLDS if folds is None else folds,
+        repeats,
+        inner,
+        {key: list(some) for key, some in (values or {}).items()},
+        groups=groups,
+        splitter=None if splitter is None else type(splitter).__name__,
+    )
+    result, folder = folds_run.cross_validate(question, splitter, out, quiet)
+    return _with_folds_page(result, folder)
+
+
+def resume_cross_validate(folder: str | os.PathLike[str], *, quiet: bool = False) -> dict[str, Any]:
+    """Goes on with an interrupted cross-validation; its answer is that of one never interrupted.
+
+    Returns what `cross_validate` does, and "resumed": False if it had been finished before.
+    """
+    result, was_finished = folds_run.resume(Path(folder), quiet)
+    return {**_with_folds_page(result, Path(folder)), "resumed": not was_finished}
+
+
+def _with_folds_page(result: dict[str, Any], folder: Path) -> dict[str, Any]:
+    report, predictions = write_folds_page(folder), folder / "predictions.csv"
+    return {**result, "folder": str(folder), "report": str(report), "predictions": str(predictions)}
 
 
 def population(

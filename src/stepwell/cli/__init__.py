@@ -4,6 +4,7 @@
 from stepwell.cli import train  # isort: skip
 from stepwell.cli import ensemble  # isort: skip
 from stepwell.cli import compare  # isort: skip
+from stepwell.cli import cross_validate  # isort: skip
 from stepwell.cli import evaluate, predict, export  # isort: skip
 from stepwell.cli import zoo, push, pull  # isort: skip
 from stepwell.cli import report, inspect, recipe, schedule, rules  # isort: skip
@@ -11,6 +12,7 @@ from stepwell.cli.main import main
 
 __all__ = [
     "compare",
+    "cross_validate",
     "ensemble",
     "evaluate",
     "export",

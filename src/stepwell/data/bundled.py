@@ -17,10 +17,12 @@ from stepwell.data import table
 from stepwell.data.dataset import DataSet, NewData, Part, Task, TensorInputs
 from stepwell.data.npzfile import check_finite, read_samples, shape_text
 from stepwell.data.npztargets import class_names, read_targets
-from stepwell.data.split import SplitConfig, split_by
+from stepwell.data.split import Index, Opened, SplitConfig
 from stepwell.data.statistics import batches, standardization, target_statistics
 from stepwell.data.tablefile import open_table
 from stepwell.errors import UserError
+
+Read = tuple[torch.Tensor, torch.Tensor, list[str], list[str]]  # as `_scikit_learns` returns it
 
 
 class BundledData(SplitConfig):
@@ -33,21 +35,32 @@ class BundledData(SplitConfig):
 
 
 def load(config: BundledData) -> DataSet:
-    """Returns one of the sets; digits as images (1, 8, 8) of 0 … 16, the others as features.
+    """Returns one of the sets, split as the recipe says."""
+    return opened(config).load(config)
+
+
+def opened(config: BundledData) -> Opened:
+    """Reads one of the sets; digits as images (1, 8, 8) of 0 … 16, the others as features.
 
     diabetes has its features in their own units (scikit-learn's scaled=False); its target is the
     progress of the disease in a year, 25 … 346.
     """
-    x, y, classes, features = _scikit_learns(config.name)
+    read = _scikit_learns(config.name)
+    labels = read[1].numpy() if read[2] else None
+    return Opened(len(read[0]), labels, (), lambda *parts: _prepared(config.name, read, parts))
+
+
+def _prepared(name: str, read: Read, parts: tuple[Index, ...]) -> DataSet:
+    x, y, classes, features = read
     shape = tuple(x.shape[1:])
     image = len(shape) == 3
     task: Task = "regression" if not classes else "binary" if len(classes) == 2 else "multi-class"
-    rows = [torch.from_numpy(i) for i in split_by(config, len(x), y.numpy() if classes else None)]
+    rows = [torch.from_numpy(part) for part in parts]
     train, validation, test = (Part(TensorInputs(x[i]), y[i], i) for i in rows)
     shift, scale = standardization(batches(train.inputs), (0, 2, 3) if image else (0,))
     mean, std = target_statistics(train.targets) if task == "regression" else (None, None)
     return DataSet(
-        name=config.name,
+        name=name,
         kind="image" if image else "features",
         task=task,
         train=train,
@@ -55,7 +68,7 @@ def load(config: BundledData) -> DataSet:
         test=test,
         preparation={
             "source": "bundled",
-            "name": config.name,
+            "name": name,
             "shape": list(shape),
             "features": features,
             "columns": _columns(features, x[rows[0]].flatten(1)),
@@ -74,7 +87,7 @@ def load(config: BundledData) -> DataSet:
     )
 
 
-def _scikit_learns(name: str) -> tuple[torch.Tensor, torch.Tensor, list[str], list[str]]:
+def _scikit_learns(name: str) -> Read:
     """Returns the samples (N, …) float32, targets, class names (none where numbers are) and feature names."""
     from sklearn import datasets  # half a second, and only these sets need it
 

@@ -12,8 +12,8 @@ from torch import Tensor
 
 from stepwell.data.archive import Archive, SingleFile, is_utf8, open_archive
 from stepwell.data.dataset import DataSet, Inputs, NewData, Part
-from stepwell.data.decoding import Decoder, decode_new, decode_parts
-from stepwell.data.split import SplitConfig, split_by
+from stepwell.data.decoding import DecodedImages, Decoder, decode_new, decode_parts
+from stepwell.data.split import Index, Opened, SplitConfig
 from stepwell.data.statistics import batches, standardization
 from stepwell.errors import UserError
 
@@ -46,7 +46,12 @@ class ImageData(SplitConfig):
 
 
 def load(config: ImageData) -> DataSet:
-    """Finds the images and their classes, splits off the parts that have no folder, decodes.
+    """Returns the images, split as the recipe says where there are no folders for the parts."""
+    return opened(config).load(config)
+
+
+def opened(config: ImageData) -> Opened:
+    """Finds the images and their classes; they are decoded when they are first split.
 
     In memory (resident) where the pixels take up to half of the free memory, else batch by batch.
     Grey if all images are, else RGB; transparent ones are put on white; of animations the first frame.
@@ -55,32 +60,50 @@ def load(config: ImageData) -> DataSet:
     images, notes = _images(archive)
     found = _parts(archive, images, notes)
     classes = _classes(archive, found)
-    names, labels = _split(config, found, classes)
-    inputs, decoder = decode_parts(archive, names, config.size, config.workers, config.in_memory)
+    class_number = {name: i for i, name in enumerate(classes)}
     number = {name: i for i, name in enumerate(images)}
-    train, validation, test = (
-        Part(inputs[part], labels[part], torch.tensor([number[n] for n in names[part]], dtype=torch.int64))
-        for part in ("train", "validation", "test")
-    )
-    shift, scale, note = _statistics(inputs["train"])
-    about = {"shape": list(decoder.shape), "size": config.size, "mode": decoder.mode}
-    return DataSet(
-        name=Path(config.name).name.split(".")[0] or config.name,
-        kind="image",
-        task="binary" if len(classes) == 2 else "multi-class",
-        train=train,
-        validation=validation,
-        test=test,
-        preparation={"source": "images", "classes": classes} | about,
-        input_shape=decoder.shape,
-        outputs=len(classes),
-        classes=classes,
-        targets=["class"],
-        input_shift=shift,
-        input_scale=scale,
-        fingerprint=archive.fingerprint(),
-        notes=notes + note,
-    )
+    class_of = {file: class_number[name] for files in found.values() for file, name in files.items()}
+    pool = list(found["train"])
+    fingerprint = archive.fingerprint()
+    before: list[dict[str, Inputs]] = []  # decoded once, however often they are split
+    decoders: list[Decoder] = []
+
+    def prepare(*rows: Index) -> DataSet:
+        names = _files(rows, pool, found)
+        if not before or (inputs := _gathered(before[0], names)) is None:
+            inputs, decoder = decode_parts(archive, names, config.size, config.workers, config.in_memory)
+            before[:], decoders[:] = [inputs], [decoder]
+        decoder = decoders[0]
+        train, validation, test = (
+            Part(
+                inputs[part],
+                torch.tensor([class_of[name] for name in names[part]], dtype=torch.int64),
+                torch.tensor([number[name] for name in names[part]], dtype=torch.int64),
+            )
+            for part in ("train", "validation", "test")
+        )
+        shift, scale, note = _statistics(inputs["train"])
+        about = {"shape": list(decoder.shape), "size": config.size, "mode": decoder.mode}
+        return DataSet(
+            name=Path(config.name).name.split(".")[0] or config.name,
+            kind="image",
+            task="binary" if len(classes) == 2 else "multi-class",
+            train=train,
+            validation=validation,
+            test=test,
+            preparation={"source": "images", "classes": classes} | about,
+            input_shape=decoder.shape,
+            outputs=len(classes),
+            classes=classes,
+            targets=["class"],
+            input_shift=shift,
+            input_scale=scale,
+            fingerprint=fingerprint,
+            notes=notes + note,
+        )
+
+    labels = [class_of[name] for name in pool]
+    return Opened(len(pool), labels, found.keys() - {"train"}, prepare, names=pool)
 
 
 def read_new(preparation: dict[str, Any], path: str, targets: bool) -> NewData:
@@ -196,20 +219,31 @@ def _require_utf8(archive: Archive, name: str) -> None:
         raise UserError(f"{archive.path}: the name {name!a} is not UTF-8; rename it.")
 
 
-def _split(
-    config: ImageData, found: dict[str, dict[str, str]], classes: list[str]
-) -> tuple[dict[str, list[str]], dict[str, Tensor]]:
-    """Returns each part's files and their classes' numbers; a part without a folder is drawn from train."""
-    number = {name: i for i, name in enumerate(classes)}
-    train = list(found["train"].items())
-    drawn = split_by(config, len(train), [number[name] for _, name in train], own=found.keys())
-    names, labels = {}, {}
-    for part, rows in zip(("train", "validation", "test"), drawn, strict=True):
-        own = part != "train" and part in found
-        files = list(found[part].items()) if own else [train[i] for i in rows.tolist()]
-        names[part] = [file for file, _ in files]
-        labels[part] = torch.tensor([number[name] for _, name in files], dtype=torch.int64)
-    return names, labels
+def _files(
+    rows: tuple[Index, ...], pool: list[str], found: dict[str, dict[str, str]]
+) -> dict[str, list[str]]:
+    """Returns each part's files: rows of the training folder; where none were drawn, a folder of its own."""
+    names = {}
+    for part, index in zip(("train", "validation", "test"), rows, strict=True):
+        own = part != "train" and part in found and not len(index)
+        names[part] = list(found[part]) if own else [pool[i] for i in index.tolist()]
+    return names
+
+
+def _gathered(before: dict[str, Inputs], names: dict[str, list[str]]) -> dict[str, Inputs] | None:
+    """Returns the parts out of images that are in memory already; None where one of them is not."""
+    pieces = [part for part in before.values() if isinstance(part, DecodedImages)]
+    place = {file: (k, i) for k, part in enumerate(pieces) for i, file in enumerate(part.files)}
+    if not all(file in place for files in names.values() for file in files):
+        return None
+    inputs: dict[str, Inputs] = {}
+    for part, files in names.items():
+        values = torch.empty((len(files), *pieces[0].shape), dtype=torch.uint8)
+        where = torch.tensor([place[file] for file in files], dtype=torch.int64).reshape(-1, 2)
+        for k, piece in enumerate(pieces):
+            values[where[:, 0] == k] = piece.values.index_select(0, where[where[:, 0] == k, 1])
+        inputs[part] = DecodedImages(values, files)
+    return inputs
 
 
 def _class_of(archive: Archive, name: str, classes: list[str]) -> int:

@@ -14,7 +14,7 @@ from pydantic import Field
 from torch import Tensor
 
 from stepwell.data.archive import file_fingerprint
-from stepwell.data.dataset import DataSet, Inputs, Kind, NewData, Part, Task, TensorInputs
+from stepwell.data.dataset import DataSet, Inputs, Kind, NewData, Part, TensorInputs
 from stepwell.data.npzfile import (
     Members,
     check_finite,
@@ -26,7 +26,7 @@ from stepwell.data.npzfile import (
     wrong_type,
 )
 from stepwell.data.npztargets import learn_task, read_targets
-from stepwell.data.split import SplitConfig, split_by
+from stepwell.data.split import Index, Opened, SplitConfig
 from stepwell.data.statistics import batches, standardization, target_statistics
 from stepwell.data.targets import Wish
 from stepwell.errors import UserError
@@ -92,6 +92,11 @@ class Layout:
 
 
 def load(config: NpzData) -> DataSet:
+    """Returns the arrays' samples, split as the recipe says where the file has no parts of its own."""
+    return opened(config).load(config)
+
+
+def opened(config: NpzData) -> Opened:
     """Reads x_train, y_train[, x_test, y_test][, x_validation, y_validation], or x and y.
 
     x: (N, D) features · (N, H, W), (N, H, W, C) or (N, C, H, W) images · (N, T, D) sequences.
@@ -110,31 +115,37 @@ def load(config: NpzData) -> DataSet:
         part: read_targets(path, pairs[part][1], y, task, classes, len(names))
         for part, (_, y) in arrays.items()
     }
-    train, validation, test = _parts(config, arrays, targets, layout, task)
-    shift, scale = standardization(batches(train.inputs), layout.averaged_axes())
-    mean, std = target_statistics(train.targets) if task == "regression" else (None, None)
     about = {"source": "npz", "kind": layout.kind, "task": task, "classes": classes, "targets": names}
-    return DataSet(
-        name=Path(path).stem,
-        kind=layout.kind,
-        task=task,
-        train=train,
-        validation=validation,
-        test=test,
-        preparation=about
-        | {"raw": list(layout.raw), "order": layout.order, "pixels": layout.pixels}
-        | {"dtype": str(arrays["train"][0].dtype)},
-        input_shape=layout.shape,
-        outputs=len(names) if task in ("regression", "multi-label") else len(classes),
-        classes=classes,
-        targets=names,
-        input_shift=shift,
-        input_scale=scale,
-        target_mean=mean,
-        target_std=std,
-        fingerprint=file_fingerprint(path),
-        notes=notes + more,
-    )
+    about |= {"raw": list(layout.raw), "order": layout.order, "pixels": layout.pixels}
+    about |= {"dtype": str(arrays["train"][0].dtype)}
+    fingerprint = file_fingerprint(path)
+
+    def prepare(*rows: Index) -> DataSet:
+        train, validation, test = _parts(rows, arrays, targets, layout)
+        shift, scale = standardization(batches(train.inputs), layout.averaged_axes())
+        mean, std = target_statistics(train.targets) if task == "regression" else (None, None)
+        return DataSet(
+            name=Path(path).stem,
+            kind=layout.kind,
+            task=task,
+            train=train,
+            validation=validation,
+            test=test,
+            preparation=dict(about),
+            input_shape=layout.shape,
+            outputs=len(names) if task in ("regression", "multi-label") else len(classes),
+            classes=classes,
+            targets=names,
+            input_shift=shift,
+            input_scale=scale,
+            target_mean=mean,
+            target_std=std,
+            fingerprint=fingerprint,
+            notes=notes + more,
+        )
+
+    labels = targets["train"].numpy() if task in ("binary", "multi-class") else None
+    return Opened(len(targets["train"]), labels, arrays.keys() - {"train"}, prepare)
 
 
 def read_new(preparation: dict[str, Any], path: str, targets: bool) -> NewData:
@@ -220,15 +231,13 @@ def _layout(path: str, name: str, x: np.ndarray, notes: list[str]) -> Layout:
 
 
 def _parts(
-    config: NpzData, arrays: dict[str, Pair], targets: dict[str, Tensor], layout: Layout, task: Task
+    drawn: tuple[Index, ...], arrays: dict[str, Pair], targets: dict[str, Tensor], layout: Layout
 ) -> list[Part]:
-    """Returns the three parts; those that the file does not have are rows of its training arrays."""
-    labels = targets["train"].numpy() if task in ("binary", "multi-class") else None
-    drawn = split_by(config, len(targets["train"]), labels, own=arrays.keys())
+    """Returns the three parts: rows of the training arrays; where none were drawn, arrays of their own."""
     parts = []
     for part, index in zip(("train", "validation", "test"), drawn, strict=True):
-        source = part if part in arrays else "train"
-        whole = source == part and (part != "train" or len(arrays) == 3)
+        source = part if part in arrays and not len(index) else "train"
+        whole = source != "train" or len(index) == len(targets["train"])
         rows = None if whole else torch.from_numpy(index)
         inputs = _inputs(arrays[source][0], rows, layout)
         y = targets[source] if rows is None else targets[source].index_select(0, rows)

@@ -12,12 +12,13 @@ from torch import Tensor
 from stepwell.data import bundled, images, npz, table, text
 from stepwell.data.archive import special_kind
 from stepwell.data.dataset import DataSet, NewData
+from stepwell.data.split import Opened
 from stepwell.data.tablefile import listing
 from stepwell.errors import UserError
 
 
 class Source(Protocol):
-    """What each source's module offers."""
+    """What each source's module offers; all but text, whose windows follow one another, `opened` too."""
 
     def load(self, config: Any, /) -> DataSet: ...
 
@@ -79,11 +80,26 @@ def source_of(name: str) -> str:
 
 
 def load(config: Any) -> DataSet:
-    """Reads, splits and prepares the data that a `data` section describes.
+    """Reads, splits and prepares the data that a `data` section describes."""
+    return noted(SOURCES[source_of(config.name)][1].load(config))
 
-    Notes the classes that have no sample in the validation or the test part.
+
+def opened(config: Any) -> Opened:
+    """Reads the data that a `data` section describes, to be split again and again.
+
+    Raises UserError for text: what is held out would be foretold by what stands around it.
     """
-    data: DataSet = SOURCES[source_of(config.name)][1].load(config)
+    source = source_of(config.name)
+    if source == "text":
+        raise UserError(
+            f"data.name={config.name}: a text is not split into folds, since the parts beside a held-out one "
+            "foretell it: its end is the test part (data.test)"
+        )
+    return SOURCES[source][1].opened(config)
+
+
+def noted(data: DataSet) -> DataSet:
+    """The data, with notes on the classes that have no sample in the validation or the test part."""
     if data.task in ("binary", "multi-class"):
         parts = {"validation": data.validation, "test": data.test}
         notes = [_absent(data.classes, part.targets, name) for name, part in parts.items() if len(part)]

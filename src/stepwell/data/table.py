@@ -18,8 +18,8 @@ from pydantic import Field
 
 from stepwell.data import columns, tablefile
 from stepwell.data.archive import cache_folder, cached, file_fingerprint
-from stepwell.data.dataset import DataSet, NewData, Part, TensorInputs
-from stepwell.data.split import SplitConfig, split_by
+from stepwell.data.dataset import DataSet, NewData, Part, Task, TensorInputs
+from stepwell.data.split import Index, Opened, SplitConfig
 from stepwell.data.statistics import batches, standardization, target_statistics
 from stepwell.data.tablefile import TableFile, open_table
 from stepwell.data.targets import learn_targets, read_targets, target_names
@@ -39,6 +39,10 @@ class TableData(SplitConfig):
         default="auto", description="auto tells classes from numbers by the target's values"
     )
     ignore: list[str] = Field(default_factory=list, description="columns not to learn from")
+    groups: str | None = Field(
+        default=None,
+        description="column whose equal values stay in one part or fold; it is not learnt from",
+    )
 
 
 class RowsOnDisk:
@@ -58,7 +62,12 @@ class RowsOnDisk:
 
 
 def load(config: TableData) -> DataSet:
-    """Returns the table as training, validation and test part, with notes on what was left out.
+    """Returns the table as training, validation and test part, with notes on what was left out."""
+    return opened(config).load(config)
+
+
+def opened(config: TableData) -> Opened:
+    """Reads a table; what columns mean is learnt when it is split, from the training rows.
 
     A table larger than `tablefile.IN_MEMORY_BYTES`, as a file or as float32 features, is read in
     batches and its features stay on disk (a NumPy memory map in the cache folder); the numbers are
@@ -73,10 +82,46 @@ def load(config: TableData) -> DataSet:
         raise UserError(
             f"data.ignore names the target {both[0]!r}: take it out of data.ignore or of data.target."
         )
-    memory, task, goal, notes = learn_targets(table, names, config.task)
-    classes = goal.numpy() if task in ("binary", "multi-class") else None
-    index = split_by(config, table.rows, classes)
-    learnt, why = _learn(table, [n for n in table.names if n not in {*names, *config.ignore}], index[0])
+    groups = None if config.groups is None else _groups(table, config.groups, names)
+    learn_from = [name for name in table.names if name not in {*names, *config.ignore, config.groups}]
+    goal = learn_targets(table, names, config.task)
+    labels = goal[2].numpy() if goal[1] in ("binary", "multi-class") else None
+    fingerprint = file_fingerprint(str(table.path))
+
+    def prepare(*parts: Index) -> DataSet:
+        return _prepared(table, learn_from, goal, fingerprint, parts)
+
+    return Opened(table.rows, labels, (), prepare, groups)
+
+
+def _groups(table: TableFile, name: str, targets: list[str]) -> np.ndarray:
+    """Returns the number of each row's group, (N,); every row needs one."""
+    table.require([name], "data.groups can only name one of its columns.")
+    if name in targets:
+        raise UserError(
+            f"data.groups names the target {name!r}: name the column that says what goes together."
+        )
+    values = table.read([name])[name]
+    if values.dtype == pl.String:
+        text = values.str.strip_chars()
+        values = text.set(text == "", None)
+    if values.null_count():
+        row = table.file_row(int(values.is_null().arg_max()))  # type: ignore[arg-type]
+        raise UserError(
+            f"{table.path}: row {row} has nothing in column {name!r}, which data.groups names: fill it in."
+        )
+    return values.rank("dense").to_numpy()
+
+
+def _prepared(
+    table: TableFile,
+    learn_from: list[str],
+    target: tuple[dict[str, Any], Task, torch.Tensor, list[str]],
+    fingerprint: str,
+    index: tuple[Index, ...],
+) -> DataSet:
+    memory, task, goal, notes = target
+    learnt, why = _learn(table, learn_from, index[0])
     features = [f for column in learnt for f in columns.feature_names(column)]
     preparation = {"source": "table", "columns": learnt, "features": features, "target": memory}
 
@@ -92,7 +137,7 @@ def load(config: TableData) -> DataSet:
     shift, scale = standardization(batches(train.inputs), (0,))
     mean, std = target_statistics(train.targets) if task == "regression" else (None, None)
     return DataSet(
-        name=Path(config.name).stem,
+        name=table.path.stem,
         kind="features",
         task=task,
         train=train,
@@ -100,14 +145,14 @@ def load(config: TableData) -> DataSet:
         test=test,
         preparation=preparation,
         input_shape=(len(features),),
-        outputs=len(memory["classes"]) or len(names),
+        outputs=len(memory["classes"]) or len(memory["names"]),
         classes=memory["classes"],
-        targets=names,
+        targets=memory["names"],
         input_shift=shift,
         input_scale=scale,
         target_mean=mean,
         target_std=std,
-        fingerprint=file_fingerprint(str(table.path)),
+        fingerprint=fingerprint,
         notes=table.notes + notes + why,
     )
 

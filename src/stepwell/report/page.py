@@ -6,7 +6,7 @@ import base64
 import hashlib
 import html
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable
 from importlib import resources
 from pathlib import Path
 from string import Template
@@ -42,15 +42,16 @@ def write_page(target: Path, text: str) -> Path:
 
 def page(run: RunFolder) -> str:
     """Returns the HTML text for a RunFolder."""
-    return document(run.name, [part for part in sections.all_sections(run) if part.body])
+    return document(run.name, sections.all_sections(run))
 
 
-def document(name: str, parts: Sequence[sections.Section]) -> str:
-    """Returns the HTML text of a page with these sections."""
+def document(title: str, found: Iterable[sections.Section]) -> str:
+    """Returns the HTML text of a page with these sections; those without a body are left out."""
+    parts = [part for part in found if part.body]
     figures = {figure.id: _json_of(figure) for part in parts for figure in part.figures}
     theme_script, plotly, script = _file("theme.js"), _plotly(), _file("report.js")
     return Template(_file("page.html")).substitute(
-        title=html.escape(f"{name} · Stepwell"),
+        title=html.escape(f"{title} · Stepwell"),
         policy=_policy([theme_script, plotly, script]),
         style=_file("report.css"),
         theme_script=theme_script,

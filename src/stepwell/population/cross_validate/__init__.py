@@ -1,0 +1,1 @@
+"""Cross-validation: each fold is a member that has not seen the rows it is tested on."""

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from stepwell import curvature, data, nn, optim, rules, schedules
     from stepwell.errors import Diverged, UserError
-    from stepwell.library import load, pull, push, resume, train, zoo
+    from stepwell.library import find_lr, load, pull, push, range_test, resume, train, zoo
 
 __version__ = "0.1.0"
 
@@ -20,11 +20,13 @@ __all__ = [
     "UserError",
     "curvature",
     "data",
+    "find_lr",
     "load",
     "nn",
     "optim",
     "pull",
     "push",
+    "range_test",
     "resume",
     "rules",
     "schedules",
@@ -36,6 +38,8 @@ _MODULES = {"curvature", "data", "nn", "optim", "rules", "schedules"}
 _NAMES = {
     "train": "stepwell.library",
     "resume": "stepwell.library",
+    "find_lr": "stepwell.library",
+    "range_test": "stepwell.library",
     "zoo": "stepwell.library",
     "push": "stepwell.library",
     "pull": "stepwell.library",

@@ -2,6 +2,7 @@
 
 # Importing a verb's file makes it known; the help lists them in this order.
 from stepwell.cli import train  # isort: skip
+from stepwell.cli import find_lr  # isort: skip
 from stepwell.cli import evaluate, predict, export  # isort: skip
 from stepwell.cli import zoo, push, pull  # isort: skip
 from stepwell.cli import report, inspect, recipe, schedule, rules  # isort: skip
@@ -10,6 +11,7 @@ from stepwell.cli.main import main
 __all__ = [
     "evaluate",
     "export",
+    "find_lr",
     "inspect",
     "main",
     "predict",

@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from stepwell.metrics import intervals
-from stepwell.metrics.ranking import average_precision, roc_auc
 from stepwell.metrics.intervals import Limits
+from stepwell.metrics.ranking import average_precision, roc_auc
 
 Array = NDArray[np.float64]
 Ints = NDArray[np.int64]

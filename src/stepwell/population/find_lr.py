@@ -22,7 +22,7 @@ from stepwell.training import source
 UPDATES, SEEDS = 200, 5
 # The range is around the rule's own rate, since rules differ in its size by 10⁴: four decades below it, where
 # hardly anything moves in 200 updates, to three above it, where nearly everything has blown up.
-BELOW, ABOVE = 1e-4, 1e3
+BELOW, ABOVE = 1e4, 1e3
 
 
 def find_lr(
@@ -41,26 +41,38 @@ def find_lr(
     own rate). seeds: how many trainings, of the recipe's seed and those that follow it. What it finds is in
     `range_test.judge`. UserError where the optimizer chooses its steps itself, or the range is none.
     """
-    name, own = recipe.optimizer.name, default_rate(recipe)
-    if name in OWN_RATE:
-        raise UserError(f"no learning rate is to be found for optimizer={name}, {OWN_RATE[name]}")
-    if seeds < 1:
-        raise UserError(f"seeds={seeds}: give 1 at least, and 3 or more to see how much is chance")
-    rates = rising(own * BELOW if low is None else low, own * ABOVE if high is None else high, updates)
-    whole = resolve(with_rate(recipe, own), data)
+    rates = _rates(recipe, low, high, updates, seeds)
+    whole = resolve(with_rate(recipe, default_rate(recipe)), data)
     members = [
         Member(whole.model_copy(update={"seed": (whole.seed + k) % 2**63}), data) for k in range(seeds)
     ]
     return judge(rates, sweep(members, rates, interrupted=interrupted))
 
 
+def _rates(
+    recipe: Recipe, low: float | None, high: float | None, updates: int, seeds: int
+) -> list[float]:
+    name, own = recipe.optimizer.name, default_rate(recipe)
+    if name in OWN_RATE:
+        raise UserError(f"no learning rate is to be found for optimizer={name}, {OWN_RATE[name]}")
+    if seeds < 1:
+        raise UserError(f"seeds={seeds}: give 1 at least, and 3 or more to see how much is chance")
+    return rising(own / BELOW if low is None else low, own * ABOVE if high is None else high, updates)
+
+
 def of_recipe(
-    recipe: str | os.PathLike[str] | None, changes: Mapping[str, Any], **how: Any
+    recipe: str | os.PathLike[str] | None,
+    changes: Mapping[str, Any],
+    low: float | None = None,
+    high: float | None = None,
+    updates: int = UPDATES,
+    seeds: int = SEEDS,
 ) -> tuple[Recipe, DataSet, RangeTest]:
     """The same of a recipe file, None for the default, and keys over it; with what was read."""
     asked, _ = source.settle(read_recipe(None if recipe is None else Path(recipe), changes))
+    _rates(asked, low, high, updates, seeds)  # what is wrong with them is said before data is read
     data = sources.load(asked.data)
-    return asked, data, find_lr(asked, data, **how)
+    return asked, data, find_lr(asked, data, low=low, high=high, updates=updates, seeds=seeds)
 
 
 def no_rate(found: RangeTest) -> str:

@@ -15,10 +15,10 @@ from torch import Tensor, nn
 from stepwell.errors import UserError
 from stepwell.optim.checked import CheckedOptimizer
 from stepwell.optim.wrapper import Wrapper
+from stepwell.population.find_lr import ABOVE, BELOW
 from stepwell.population.range_test import BlowUp, RangeTest, judge, rising
 from stepwell.training.reproducible import random_state, restore_random_state
 
-BELOW, ABOVE = 1e-4, 1e3  # of the optimizer's rate
 
 
 def range_test(
@@ -35,10 +35,8 @@ def range_test(
         raise UserError(f"{type(optimizer).__name__} has no learning rate above 0 yet: give it lr=…")
     if any("lr" in schedules for schedules in getattr(optimizer, "_schedules", [])):
         raise UserError("the optimizer's lr is a schedule, which would set the rate anew: give it a number")
-    low, high = (
-        max(own) * share if value is None else value for value, share in ((low, BELOW), (high, ABOVE))
-    )
-    rates = rising(low, high, updates)
+    low = max(own) / BELOW if low is None else low
+    rates = rising(low, max(own) * ABOVE if high is None else high, updates)
     losses, blow_up = np.full((1, updates), math.nan), BlowUp()
     with as_before(model, optimizer):
         for u, rate in enumerate(rates):
@@ -64,7 +62,7 @@ def as_before(model: nn.Module, optimizer: torch.optim.Optimizer) -> Iterator[No
     tensors = [(t, t.detach().clone(), t.requires_grad) for t in held.values()]
     gradients = [(p, p.grad, None if p.grad is None else p.grad.clone()) for p in held.values() if p.is_leaf]
     modules = [(m, m.training, dict(m._parameters), dict(m._buffers)) for m in model.modules()]
-    state = copy.deepcopy(optimizer.state_dict())
+    state, names = copy.deepcopy(optimizer.state_dict()), [set(group) for group in optimizer.param_groups]
     ours = isinstance(optimizer, (CheckedOptimizer, Wrapper))
     own = {} if ours else {p: copy.deepcopy(values) for p, values in optimizer.state.items()}
     device = next((t.device for t in held.values() if t.device.type == "cuda"), torch.device("cpu"))
@@ -86,6 +84,9 @@ def as_before(model: nn.Module, optimizer: torch.optim.Optimizer) -> Iterator[No
             for p, grad, value in gradients:
                 p.grad = grad if grad is None or value is None else grad.copy_(value)
         optimizer.load_state_dict(state)
+        for group, before in zip(optimizer.param_groups, names, strict=True):
+            for added in set(group) - before:  # torch adds what it knows and a class may not
+                del group[added]
         if not ours:  # loading has cast a state of another type than its weight's
             optimizer.state.clear()
             optimizer.state.update(own)

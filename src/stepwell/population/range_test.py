@@ -19,6 +19,7 @@ BEGUN, DONE = 0.1, 0.9  # shares of the fall of the loss: at the lowest usable r
 NEAR = 0.02  # share of the fall: losses so near the lowest are as low
 START = 20  # the first 1/20 of the updates is the level that the loss falls from
 CERTAIN = 4.0  # standard errors: a lower fall is noise
+NORMAL = 0.954  # the median of the distance of two normal numbers, in their standard deviation: 0.6745 √2
 BLOW_UP, QUICK = 3.0, 0.8  # see `BlowUp`
 
 
@@ -110,7 +111,7 @@ def judge(rates: Sequence[float], losses: Array) -> RangeTest:
         low   the rate below it from which on a tenth of the fall is done, s ≤ first − 0.1 F
         high  the last rate with s ≤ min s + 0.02 F; above it the loss rises
 
-    and of the seeds the median of each. A fall below four standard errors of s is noise, and then the seed
+    and of the seeds the median of each. A fall below four standard errors is noise, and then the seed
     has no rate; if that is so for half of the seeds, there is none.
 
     rates: (U,) rising. losses: (K, U), NaN from where they blew up. Rates are rounded to two digits: more
@@ -145,7 +146,8 @@ def judge(rates: Sequence[float], losses: Array) -> RangeTest:
 
 def _of_seed(x: Array, losses: Array) -> tuple[Array, tuple[float, float, float]]:
     """The smoothed losses, and the logarithms of low, pick and high; NaN where the loss does not fall."""
-    first = losses[: max(3, len(losses) // START)].mean()
+    begun = max(3, len(losses) // START)
+    first = losses[:begun].mean()
     lowest = min(losses.min(), first)
     bounded = np.minimum(losses, first + (first - lowest))
     kernel = np.exp(-0.5 * ((x[:, None] - x) / WIDTH) ** 2)  # (U, U)
@@ -153,10 +155,11 @@ def _of_seed(x: Array, losses: Array) -> tuple[Array, tuple[float, float, float]
     smooth = kernel @ bounded
     end = int(smooth.argmin())
     fall = first - smooth[end]
-    # The variance of a mean with these weights, of independent losses.
-    noise = np.diff(bounded[: end + 1]).std() / math.sqrt(2) if end > 1 else 0.0
-    error = noise * math.sqrt((kernel[end] ** 2).sum())
-    if fall <= max(CERTAIN * error, 1e-6 * abs(first)):
+    # The standard error of the difference of two means, with these weights and with equal ones.
+    changes = np.abs(np.diff(losses[: max(end, 2 * begun) + 1]))
+    noise = float(np.median(changes)) / NORMAL
+    error = noise * math.sqrt((kernel[end] ** 2).sum() + 1 / begun)
+    if end < begun or fall <= max(CERTAIN * error, 1e-6 * abs(first)):
         return smooth, (math.nan, math.nan, math.nan)
     pick = int((smooth <= first - DONE * fall).argmax())
     above = np.flatnonzero(smooth[:pick] > first - BEGUN * fall)

@@ -16,7 +16,7 @@ RATES = rising(1e-6, 1.0, 121)  # twenty a decade
 
 
 def found(*levels: float) -> RangeTest:
-    """A seed for each level, falling from there to 0 between 10⁻⁴ and 10⁻², and blowing up at 10^−0.5."""
+    """A seed a level: it falls from there to 0 between 10⁻⁴ and 10⁻², and blows up at 10^−0.5."""
     x = np.log10(RATES)
     fall = 1 + np.clip(-(x + 4) / 2, -1, 0)
     return judge(RATES, np.where(x < -0.49, np.outer(levels, fall), math.nan))

@@ -20,7 +20,6 @@ from stepwell.population.range_test import BlowUp, RangeTest, judge, rising
 from stepwell.training.reproducible import random_state, restore_random_state
 
 
-
 def range_test(
     model: nn.Module,
     optimizer: torch.optim.Optimizer,

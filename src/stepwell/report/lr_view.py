@@ -57,14 +57,14 @@ def lines(found: RangeTest, heading: str, blocks: bool) -> list[str]:
     marks[start], marks[stop], marks[pick] = "[", "]", "^"
     spread = ""
     if found.spread is not None and seeds > 1:
-        spread = f"; by one seed alone {found.spread[0]:g} to {found.spread[1]:g}"
+        spread = f"; of single seeds {found.spread[0]:g} to {found.spread[1]:g}"
     return [
         *said,
         *chart[:-1],
         f"{'':>10}{''.join(marks).rstrip()}",
         chart[-1],
         "",
-        f"^ optimizer.lr={found.rate:g}, the lowest rate at which nine tenths of the fall are done{spread}.",
+        f"^ optimizer.lr={found.rate:g}, where nine tenths of the fall are done{spread}.",
         f"[ ] usable: {found.low:g} to {found.high:g}; below, the loss hardly falls, above, it rises.",
     ]
 

@@ -68,7 +68,14 @@ def test_noise_is_no_fall():
 
 
 @pytest.mark.parametrize(
-    "losses", [np.full(200, 0.0), np.full(200, 3.0), np.linspace(1, 5, 200), np.full(200, math.nan)]
+    "losses",
+    [
+        np.full(200, 0.0),
+        np.full(200, 3.0),
+        np.linspace(1, 5, 200),
+        np.where(np.arange(200) < 4, 1.0, 5.0),
+        np.full(200, math.nan),
+    ],
 )
 def test_a_loss_that_does_not_fall_has_no_rate(losses: np.ndarray):
     """Constant, rising or not finite at all: there is no rate."""

@@ -49,9 +49,7 @@ def find_lr(
     return judge(rates, sweep(members, rates, interrupted=interrupted))
 
 
-def _rates(
-    recipe: Recipe, low: float | None, high: float | None, updates: int, seeds: int
-) -> list[float]:
+def _rates(recipe: Recipe, low: float | None, high: float | None, updates: int, seeds: int) -> list[float]:
     name, own = recipe.optimizer.name, default_rate(recipe)
     if name in OWN_RATE:
         raise UserError(f"no learning rate is to be found for optimizer={name}, {OWN_RATE[name]}")

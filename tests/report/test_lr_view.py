@@ -23,7 +23,7 @@ def found(*levels: float) -> RangeTest:
 
 
 def test_the_marks_stand_below_their_rates():
-    """A seed a level: it falls from there to 0 between 10⁻⁴ and 10⁻², and ends at 10^−0.5."""
+    """Of 60 columns over six decades, "^" is in the pick's, "[" and "]" in those of the usable rates."""
     test = found(1.0, 2.0, 3.0)
     assert test.rate and test.low and test.high
     printed = lines(test, "adam, mlp on digits", blocks=True)

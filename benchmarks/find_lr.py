@@ -12,7 +12,6 @@ the worst. The range tests are those of `stepwell find-lr` with other seeds than
  - nine tenths: the one in `population/range_test.py`.
  - steepest: the steepest fall of the smoothed loss before its lowest (Smith 2017; fastai's "steep").
  - lowest / 10, / 3: the rate of the lowest smoothed loss, divided (fastai's "minimum").
- - valley: two thirds into the longest run of falling smoothed losses (fastai's "valley", its default).
  - end / 10, / 30: the rate at which the loss blew up, divided.
  - own: no test at all, the optimizer's default rate.
 
@@ -135,19 +134,6 @@ def lowest(factor: float) -> Callable[[int, RangeTest], float]:
     return rule
 
 
-def valley(row: int, found: RangeTest) -> float:
-    """fastai/callback/schedule.py: the longest decreasing subsequence, and the middle of its middle third."""
-    x, s = _smooth(row, found)
-    length, start = np.ones(len(s), int), np.arange(len(s))
-    for i in range(1, len(s)):
-        for j in range(i):
-            if s[i] < s[j] and length[i] < length[j] + 1:
-                length[i], start[i] = length[j] + 1, start[j]
-    end = int(length.argmax())
-    third = (end - start[end]) / 3
-    return float(x[int(start[end]) + int(third) + int(third / 2)])
-
-
 def end(factor: float) -> Callable[[int, RangeTest], float]:
     def rule(row: int, found: RangeTest) -> float:
         return float(_smooth(row, found)[0][-1] - np.log10(factor))
@@ -160,7 +146,6 @@ RULES: dict[str, Callable[[int, RangeTest], float | None]] = {
     "lowest / 3": lowest(3),
     "lowest / 10": lowest(10),
     "steepest": steepest,
-    "valley": valley,
     "end / 30": end(30),
     "end / 10": end(10),
 }

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from torch.nn import Module
+from torch.optim import Optimizer
+
 from stepwell.errors import Diverged, UserError
 from stepwell.nn.network import Predictor
+from stepwell.population import find_lr as finding
+from stepwell.population import own_loop
 from stepwell.population.compare import compare as comparing
 from stepwell.population.compare.grid import flatten
 from stepwell.population.cross_validate import run as folds_run
@@ -46,7 +51,9 @@ def train(
     if isinstance(recipe, Mapping):
         recipe, changes = None, {**recipe, **changes}
     try:
-        result, folder = training.train(None if recipe is None else Path(recipe), changes, out, quiet)
+        result, folder = training.train(
+            None if recipe is None else Path(recipe), changes, out, quiet, finding.settle
+        )
     except Diverged as error:
         write_report(error.folder)  # its curves say more than the sentence
         raise
@@ -218,6 +225,63 @@ def resume_comparison(folder: str | os.PathLike[str], *, quiet: bool = False) ->
     result, was_finished = comparing.resume(Path(folder), quiet)
     page = str(write_comparison(Path(folder)))
     return {**result, "folder": str(folder), "report": page, "resumed": not was_finished}
+
+
+def find_lr(
+    recipe: str | os.PathLike[str] | Mapping[str, Any] | None = None,
+    *,
+    low: float | None = None,
+    high: float | None = None,
+    updates: int = finding.UPDATES,
+    seeds: int = finding.SEEDS,
+    quiet: bool = False,
+    **changes: Any,
+) -> dict[str, Any]:
+    """Finds a learning rate for a recipe by a range test over several seeds; nothing is written or changed.
+
+    recipe, changes: as for `train`. low, high: ends of the range of rates (default: 10⁻⁴ and 10³ times
+    the rule's own rate). updates: over which the rate rises. seeds: how many trainings.
+
+    Returns {"rate", "low", "high": the usable rates, "spread": lowest and highest rate by a seed alone,
+    "picks": (K,), "rates": (U,), "losses", "smoothed": (K, U), None from where a loss blew up, "notes"}.
+    Raises UserError in one sentence where no rate lowers the loss.
+    """
+    if isinstance(recipe, Mapping):
+        recipe, changes = None, {**recipe, **changes}
+    with quietly(quiet):
+        _, _, found = finding.of_recipe(recipe, changes, low=low, high=high, updates=updates, seeds=seeds)
+    if found.rate is None:
+        raise UserError(finding.no_rate(found))
+    return found.as_json()
+
+
+def range_test(
+    model: Module,
+    optimizer: Optimizer,
+    step: Callable[[], Any],
+    *,
+    low: float | None = None,
+    high: float | None = None,
+    updates: int = finding.UPDATES,
+) -> dict[str, Any]:
+    """Finds a learning rate for a loop of your own; model, optimizer and random state are then as before.
+
+    step: makes one whole update (batch, forward, backward, optimizer.step) and returns its loss, a number
+    or a tensor. It is called `updates` times with a rate that rises from low to high (default: 10⁻⁴ and 10³
+    times the optimizer's present rate). Groups keep the ratios of their rates; the rate found is the highest
+    one's.
+
+    Returns what `find_lr` does, for one seed. What is put back, also after an error: see
+    `own_loop.as_before`.
+    Raises UserError in one sentence where no rate lowers the loss.
+
+    Trap: batches that `step` takes from an iterator are used up, and a scheduler that it steps has moved on:
+    give it an iterator of its own, and leave the scheduler out.
+    """
+    found = own_loop.range_test(model, optimizer, step, low, high, updates)
+    if found.rate is None:
+        raise UserError(finding.no_rate(found))
+    return found.as_json()
 
 
 def zoo(*folders: str | os.PathLike[str]) -> list[dict[str, Any]]:

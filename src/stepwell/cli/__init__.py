@@ -5,6 +5,7 @@ from stepwell.cli import train  # isort: skip
 from stepwell.cli import ensemble  # isort: skip
 from stepwell.cli import compare  # isort: skip
 from stepwell.cli import cross_validate  # isort: skip
+from stepwell.cli import find_lr  # isort: skip
 from stepwell.cli import evaluate, predict, export  # isort: skip
 from stepwell.cli import zoo, push, pull  # isort: skip
 from stepwell.cli import report, inspect, recipe, schedule, rules  # isort: skip
@@ -16,6 +17,7 @@ __all__ = [
     "ensemble",
     "evaluate",
     "export",
+    "find_lr",
     "inspect",
     "main",
     "predict",

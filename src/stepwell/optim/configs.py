@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, create_model
+from pydantic import BaseModel, ConfigDict, Field, WrapValidator, create_model
 
 from stepwell import optim
 from stepwell.errors import UserError
@@ -89,11 +89,22 @@ NO_KEYS = {
     *("precondition_1d", "adjust_lr_fn", "ns_coefficients", "growth_rate"),
 }
 
+AUTO = "auto"  # in the place of a learning rate: what a range test finds
+
+# Optimizers whose steps do not follow a rising rate, so that no range test can say anything of it.
+OWN_RATE = {
+    "rprop": "whose rate is only the length of its first step",
+    "prodigy": "which finds the rate itself, its lr=1 being a factor of that",
+    "lbfgs": "which finds the length of each step by a line search",
+    "newton": "whose whole step is lr=1",
+    "saddle-free-newton": "whose whole step is lr=1",
+}
+
 EXTRAS = ("clip_norm", "clip_value", "clip_adaptive")  # keys of every optimizer that is made from a rule
 
 
 HELP = {
-    "lr": "learning rate η, reached after warm-up",
+    "lr": "learning rate η, reached after warm-up (auto: what a range test finds, see stepwell find-lr)",
     "momentum": "share of the last step that is kept, ρ",
     "dampening": "share of each gradient that is left out of the velocity, τ",
     "beta1": "decay of the mean of gradients, β1",
@@ -199,9 +210,24 @@ def _field(name: str, default: Any, bounds: Any) -> tuple[Any, Any]:
     return (kind | None if default is None else kind), Field(default, description=HELP[name], **limits)
 
 
+def _auto_or_number(name: str) -> WrapValidator:
+    """Lets `auto` pass where a range test can find the rate; all else must be what the field says."""
+
+    def check(value: Any, number: Callable[[Any], Any]) -> Any:
+        if value != AUTO:
+            return number(value)
+        if name in OWN_RATE:
+            raise ValueError(f"auto is not for {name}, {OWN_RATE[name]}: leave it out")
+        return value
+
+    return WrapValidator(check)
+
+
 def _config(name: str, choice: Choice) -> type[BaseModel]:
     fields: dict[str, Any] = {"name": (Literal[name], name)}  # type: ignore[valid-type]
     fields |= {key: _field(key, *about) for key, about in _keys(choice).items()}
+    number, about = fields["lr"]
+    fields["lr"] = (Annotated[number, _auto_or_number(name)], about)
     config = ConfigDict(extra="forbid")
     return create_model(f"{choice.kind.__name__}Config", __doc__=choice.title, __config__=config, **fields)
 

@@ -11,6 +11,7 @@ from stepwell.data.dataset import DataSet
 from stepwell.errors import UserError
 from stepwell.nn import losses
 from stepwell.optim.configs import momentum_of
+from stepwell.recipe.rate import is_open
 from stepwell.recipe.schema import Recipe
 from stepwell.recipe.training import Average, TrainingConfig
 from stepwell.schedules.configs import cycle_ends
@@ -27,6 +28,10 @@ def resolve(recipe: Recipe, data: DataSet) -> Recipe:
 
     Open stays only what leaves the numbers alone: checkpoints by the clock, images in memory or not.
     """
+    if is_open(recipe):
+        raise UserError(
+            "optimizer.lr=auto is for stepwell train: give a number here, the one that stepwell find-lr finds"
+        )
     loss = recipe.loss or losses.LossConfig.model_validate({"name": losses.default(data.task)})
     training = recipe.training
     evaluated = len(data.validation) + len(data.test) > 0

@@ -19,7 +19,7 @@ from stepwell.data.augment.pipeline import Augment
 from stepwell.data.augment.units import extremes
 from stepwell.data.dataset import DataSet
 from stepwell.errors import UserError
-from stepwell.recipe import Recipe, read_recipe, resolve
+from stepwell.recipe import Recipe, any_rate, read_recipe, resolve
 from stepwell.training import files
 from stepwell.training.predict import require_writable
 
@@ -54,7 +54,7 @@ def write_picture(
     file = require_writable(path, (".png",), "--augmentation")
     asked = read_recipe(recipe, changes)
     data = sources.load(asked.data)
-    whole = resolve(asked, data)
+    whole = resolve(any_rate(asked), data)
     methods = list(whole.augment.settings())
     if not methods:
         raise UserError(

@@ -9,7 +9,7 @@ from typing import Any
 
 from stepwell.errors import UserError
 from stepwell.optim.configs import momentum_of
-from stepwell.recipe import parse_changes, read_recipe
+from stepwell.recipe import is_open, parse_changes, read_recipe
 from stepwell.report.line_chart import Panel, svg
 from stepwell.report.text_chart import text_chart
 from stepwell.schedules import Plateau, Schedule
@@ -125,6 +125,8 @@ def read(words: Iterable[str], updates: int) -> View:
             raise UserError(f"{key} is given twice: keep one")
         changes[key] = value
     recipe = read_recipe(None, changes)
+    if is_open(recipe):
+        raise UserError("lr=auto is found by training (stepwell find-lr): give a number here")
     momentum = recipe.schedule.momentum(momentum_of(recipe.optimizer), updates)
     return View(
         recipe.schedule, recipe.optimizer.lr if "optimizer.lr" in changes else None, updates, momentum

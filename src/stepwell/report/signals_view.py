@@ -14,7 +14,7 @@ from stepwell.errors import UserError
 from stepwell.nn.configs import UserModel
 from stepwell.nn.ensemble import Ensemble
 from stepwell.nn.inspection import WIDTH, Layer, Signals, measure
-from stepwell.recipe import Recipe, choose_device, read_recipe, resolve
+from stepwell.recipe import Recipe, any_rate, choose_device, read_recipe, resolve
 from stepwell.report.log_chart import Panel, Point, svg
 from stepwell.report.schedule_view import require_svg as require_svg
 from stepwell.training import files
@@ -47,7 +47,7 @@ def of_recipe(recipe: str | Path | None = None, changes: Mapping[str, Any] | Non
     """Builds data and model of a recipe, as a run does, and looks at its first batch before any update."""
     asked = read_recipe(recipe, changes)
     data = sources.load(asked.data)
-    return _view(resolve(asked, data), data, None)
+    return _view(resolve(any_rate(asked), data), data, None)
 
 
 @undisturbed()

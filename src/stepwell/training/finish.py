@@ -62,6 +62,7 @@ def finish(run: Run, folder: RunFolder, stop: StopRequest) -> dict[str, Any]:
         "seconds": run.seconds,
         "parameters": sum(p.numel() for p in run.parameters.values()),
         **_begun(run),
+        **_found(folder),
         "weights": {"delivered": delivered, "best": run.best, "digest": digest},
         "roll_backs": run.roll_backs,
         "data": {
@@ -118,6 +119,12 @@ def _begun(run: Run) -> dict[str, Any]:
         "frozen_parameters": every - learnt,
         "from": {"model": run.source.place, "digest": run.source.digest, "notes": run.notes},
     }
+
+
+def _found(folder: RunFolder) -> dict[str, Any]:
+    """How optimizer.lr=auto was settled."""
+    found = folder.rate()
+    return {} if found is None else {"learning_rate": found}
 
 
 def _views_that_hurt(single: dict[str, float], views: dict[str, float], name: str) -> list[str]:

@@ -31,6 +31,7 @@ class RunFolder:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.recipe_file = path / "recipe.yaml"
+        self.rate_file = path / "learning-rate.json"  # how optimizer.lr=auto was settled
         self.metrics_file = path / "metrics.jsonl"
         self.timing_file = path / "timing.jsonl"
         self.model_file = path / "model.safetensors"
@@ -79,7 +80,7 @@ class RunFolder:
     def discard(self) -> None:
         """Removes what `create` made, where the run could not begin."""
         if self._lock is not None:
-            for file in (self.recipe_file, self.source_file, self._lock_file):
+            for file in (self.rate_file, self.recipe_file, self.source_file, self._lock_file):
                 file.unlink(missing_ok=True)
             shutil.rmtree(self.checkpoints, ignore_errors=True)
         self.close()
@@ -100,6 +101,20 @@ class RunFolder:
 
     def save_recipe(self, recipe: Recipe) -> None:
         files.write_text(self.recipe_file, write_yaml(recipe))
+
+    def save_rate(self, found: dict[str, Any] | None) -> None:
+        """None: also where a process was killed here before its run began, and this one has a rate."""
+        if found is None:
+            self.rate_file.unlink(missing_ok=True)
+        else:
+            files.write_json(self.rate_file, found)
+
+    def rate(self) -> dict[str, Any] | None:
+        """How optimizer.lr=auto was settled; None where the recipe had a rate."""
+        try:
+            return json.loads(self.rate_file.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return None
 
     def recipe(self) -> Recipe:
         return read_recipe(self.recipe_file)
@@ -149,7 +164,9 @@ def _refuse_used(folder: RunFolder) -> None:
             f"stepwell {folder.verb} --resume {shlex.quote(str(path))}"
         )
     # A process killed before it wrote recipe.yaml leaves these; there is no run in them yet.
-    ours = {".lock", folder.checkpoints.name} if not any(folder.checkpoints.glob("*")) else {".lock"}
+    ours = {".lock", folder.rate_file.name}
+    if not any(folder.checkpoints.glob("*")):
+        ours.add(folder.checkpoints.name)
     entries = [entry.name for entry in path.iterdir() if not entry.name.endswith(".partial")]
     strange = sorted(set(entries) - ours)
     if strange:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from stepwell.data import sources
 from stepwell.data.augment import label_changes
+from stepwell.data.dataset import DataSet
 from stepwell.errors import UserError
 from stepwell.nn.configs import UserModel
 from stepwell.progress import Progress, quietly
@@ -24,6 +25,9 @@ from stepwell.training.run import Run
 from stepwell.training.run_folder import RunFolder
 from stepwell.training.signals import stop_on_signals
 
+# Recipe as read, data → recipe with its optimizer.lr, and what result.json tells of how it was found.
+Settle = Callable[[Recipe, DataSet], tuple[Recipe, dict[str, Any] | None]]
+
 
 @undisturbed()
 def train(
@@ -31,11 +35,14 @@ def train(
     changes: Mapping[str, Any] | None = None,
     out: str | None = None,
     quiet: bool = False,
+    settle: Settle = lambda recipe, data: (recipe, None),
 ) -> tuple[dict[str, Any], Path]:
     """Trains what the recipe says, with `changes` over it; returns the result and the run folder.
 
     recipe: a YAML file, a Recipe, or None for the default (an MLP on digits). changes: keys as on the
-    command line, {"optimizer.lr": 0.01}. out: the run folder (default: a new one below runs/).
+    command line, {"optimizer.lr": 0.01}. out: the run folder (default: a new one below runs/). settle: finds
+    the number for optimizer.lr=auto once the data is there, which takes trainings of its own; without it,
+    auto is refused.
 
     Raises UserError before anything is written if something is wrong; Diverged if losses or gradients
     stay non-finite; Interrupted when a signal asked to stop.
@@ -47,11 +54,15 @@ def train(
     asked, begun = source.settle(asked)
     with quietly(quiet):
         data = sources.load(asked.data)
+        with _memory_in_words():
+            asked, found = settle(asked, data)
     whole = resolve(asked, data)
     with _alone(whole):
         run = Run(whole, data, begun)
+        run.notes += found["notes"] if found else []
         folder = RunFolder.create(out, whole)
         try:
+            folder.save_rate(found)
             folder.save_recipe(whole)
             source.keep(begun, folder)
             tracking = trackers.start(whole.training.track, folder.path, whole.model_dump())
@@ -164,15 +175,18 @@ def _moved(run: Run, loaded: checkpoint.Loaded) -> list[str]:
 
 @contextmanager
 def _alone(recipe: Recipe) -> Iterator[None]:
-    """A run's own random numbers; and what memory it cannot have, in words.
-
-    torch reports that by a RuntimeError, which only its text tells from others.
-    """
+    """A run's own random numbers; and what memory it cannot have, in words."""
     device = choose_device(recipe.training.device)
     products_repeat(device)  # before the device is used
+    with _memory_in_words(), own_randomness(recipe.seed, device):
+        yield
+
+
+@contextmanager
+def _memory_in_words() -> Iterator[None]:
+    """torch reports memory that it cannot have by a RuntimeError, which only its text tells from others."""
     try:
-        with own_randomness(recipe.seed, device):
-            yield
+        yield
     except (MemoryError, RuntimeError) as error:
         text = str(error).lower()
         if isinstance(error, MemoryError) or "allocate memory" in text or "out of memory" in text:

@@ -24,8 +24,8 @@ from stepwell.metrics import by_task
 from stepwell.nn import losses, registry
 from stepwell.nn.ensemble import members_of
 from stepwell.nn.network import Network
-from stepwell.population.ensemble import average, make
-from stepwell.population.ensemble.job import Bench, Job
+from stepwell.populations.ensemble import average, make
+from stepwell.populations.ensemble.job import Bench, Job
 from stepwell.training import evaluate
 from stepwell.training.predict import trained
 from stepwell.training.run_folder import existing

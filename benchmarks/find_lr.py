@@ -32,10 +32,10 @@ from typing import Any
 import numpy as np
 
 from stepwell.data import sources
-from stepwell.population.find_lr import find_lr
-from stepwell.population.member import Member
-from stepwell.population.range_test import RangeTest
-from stepwell.population.train import train
+from stepwell.populations.find_lr import find_lr
+from stepwell.populations.member import Member
+from stepwell.populations.range_test import RangeTest
+from stepwell.populations.train import train
 from stepwell.progress import quietly
 from stepwell.recipe import Recipe, read_recipe, resolve, with_rate
 

@@ -47,9 +47,9 @@ from torch.nn.functional import cross_entropy
 
 from stepwell.data.dataset import DataSet, Part, TensorInputs
 from stepwell.nn import registry
-from stepwell.population.groups import divide
-from stepwell.population.member import Member
-from stepwell.population.train import train
+from stepwell.populations.groups import divide
+from stepwell.populations.member import Member
+from stepwell.populations.train import train
 from stepwell.recipe import read_recipe, resolve
 
 Seconds = Callable[[int], float]  # updates of each member → seconds for all of them

@@ -25,7 +25,7 @@ FLOORS = [
     {"optim", "schedules", "nn", "data"},
     {"recipe", "metrics"},
     {"training"},
-    {"population"},
+    {"populations"},
     {"report"},
     {"sharing"},
     {"library", "sklearn"},
@@ -140,7 +140,7 @@ def test_training_does_not_load_torchs_compiler(tmp_path):
     """It takes a second, which neither a run nor a population has a use for."""
     code = (
         "import sys, stepwell as sw; from pathlib import Path\n"
-        "from stepwell.population.member import Member; from stepwell.population.train import train\n"
+        "from stepwell.populations.member import Member; from stepwell.populations.train import train\n"
         "from stepwell.recipe import read_recipe, resolve; from stepwell.data import sources\n"
         "keys = {'data': 'iris', 'training.updates': 2}\n"
         f"sw.train(keys, out={str(tmp_path / 'run')!r}, quiet=True)\n"

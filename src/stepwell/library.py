@@ -12,15 +12,15 @@ from torch.optim import Optimizer
 
 from stepwell.errors import Diverged, UserError
 from stepwell.nn.network import Predictor
-from stepwell.population import find_lr as finding
-from stepwell.population import own_loop
-from stepwell.population.compare import compare as comparing
-from stepwell.population.compare.grid import flatten
-from stepwell.population.cross_validate import run as folds_run
-from stepwell.population.cross_validate.question import FOLDS, Question
-from stepwell.population.ensemble import make as ensembles
-from stepwell.population.recipes import members_of, network_of
-from stepwell.population.train import train as train_members
+from stepwell.populations import find_lr as finding
+from stepwell.populations import own_loop
+from stepwell.populations.compare import compare as comparing
+from stepwell.populations.compare.grid import flatten
+from stepwell.populations.cross_validate import run as folds_run
+from stepwell.populations.cross_validate.question import FOLDS, Question
+from stepwell.populations.ensemble import make as ensembles
+from stepwell.populations.recipes import members_of, network_of
+from stepwell.populations.train import train as train_members
 from stepwell.progress import quietly
 from stepwell.report.compare_page import write_comparison
 from stepwell.report.folds_view import write_page as write_folds_page
@@ -149,7 +149,7 @@ def population(
     memory alone. Each ends as `train` alone would end it, but for rounding, and except that one that
     diverges is not rolled back: it is reported, and the others go on.
     Returns for each, in their order, {"recipe", "updates", "epochs", "diverged", "curve", "validation",
-    "test", "how", "model", …}: see `stepwell.population.member.Outcome`; "model" is what `load` returns,
+    "test", "how", "model", …}: see `stepwell.populations.member.Outcome`; "model" is what `load` returns,
     None of a model that diverged.
 
     Raises UserError in one sentence for whatever is wrong, before anything is trained.

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from stepwell.errors import UserError
-from stepwell.population.compare.compare import compare
+from stepwell.populations.compare.compare import compare
 from stepwell.report import compare_cells as cells
 from stepwell.report.compare_page import comparison_page, write_comparison
 from stepwell.report.wording import Metric

@@ -9,7 +9,7 @@ from xml.etree import ElementTree
 
 import numpy as np
 
-from stepwell.population.range_test import RangeTest, judge, rising
+from stepwell.populations.range_test import RangeTest, judge, rising
 from stepwell.report.lr_view import COLUMNS, lines, median, write_figure
 
 RATES = rising(1e-6, 1.0, 121)  # twenty a decade

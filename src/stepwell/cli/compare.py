@@ -64,7 +64,7 @@ def compare(
     stepwell compare optimizer=sgd,adam "optimizer.lr=log(1e-4,1,9)" seeds=5
     """
     from stepwell import library
-    from stepwell.population.compare.grid import parse_words
+    from stepwell.populations.compare.grid import parse_words
 
     if resume is not None:
         if words or out or tune or halving or target is not None:

@@ -65,7 +65,7 @@ def cross_validate(
         if not as_json and not result["resumed"]:
             print(f"{resume} was finished before: there is nothing to go on with.", file=sys.stderr)
     else:
-        from stepwell.population.cross_validate.values import listed
+        from stepwell.populations.cross_validate.values import listed
 
         plain, values = listed(words or [])
         path, changes = recipe_words(plain)

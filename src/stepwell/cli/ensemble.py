@@ -42,7 +42,7 @@ def ensemble(
     stepwell ensemble --kind snapshots training.epochs=60
     """
     from stepwell import library
-    from stepwell.population.ensemble.make import is_ensemble
+    from stepwell.populations.ensemble.make import is_ensemble
 
     if resume is not None:
         if words or out or kind or members:

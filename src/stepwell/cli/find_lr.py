@@ -35,7 +35,7 @@ def find_lr(
     Examples: stepwell find-lr · stepwell find-lr data=table.csv optimizer=momentum ·
     stepwell find-lr --seeds 9 --plot rates.svg
     """
-    from stepwell.population import find_lr as finding
+    from stepwell.populations import find_lr as finding
     from stepwell.progress import quietly
     from stepwell.report import lr_view, schedule_view
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from stepwell.population.range_test import Array, RangeTest
+from stepwell.populations.range_test import Array, RangeTest
 from stepwell.report.line_chart import ticks
 from stepwell.report.text_chart import text_chart
 from stepwell.training import files

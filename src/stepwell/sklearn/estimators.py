@@ -16,8 +16,8 @@ from stepwell.data.dataset import DataSet, Task
 from stepwell.errors import UserError
 from stepwell.nn import registry
 from stepwell.nn.network import Network
-from stepwell.population.member import Member, Outcome
-from stepwell.population.train import train
+from stepwell.populations.member import Member, Outcome
+from stepwell.populations.train import train
 from stepwell.progress import quietly
 from stepwell.recipe import Recipe, read_recipe, resolve
 from stepwell.sklearn.arrays import data_set

@@ -9,7 +9,7 @@ measure is the mean validation loss of the delivered weights: a pick's *excess* 
 along log η, has above the grid's lowest, as a share of that; a grid's rate that diverges counts as ten times
 the worst. The range tests are those of `stepwell find-lr` with other seeds than the truth's. Rules:
 
- - nine tenths: the one in `population/range_test.py`.
+ - nine tenths: the one in `populations/range_test.py`.
  - steepest: the steepest fall of the smoothed loss before its lowest (Smith 2017; fastai's "steep").
  - lowest / 10, / 3: the rate of the lowest smoothed loss, divided (fastai's "minimum").
  - end / 10, / 30: the rate at which the loss blew up, divided.

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch import nn
 
 from stepwell.data import counter, sources
 from stepwell.data.augment.partners import Mixed
 from stepwell.data.augment.pipeline import Augment
 from stepwell.data.batches import Batches
+from stepwell.nn.network import Network
 from stepwell.populations.feed import Feed
 from stepwell.populations.member import Member
 from stepwell.recipe import read_recipe, resolve, updates_per_epoch
@@ -43,6 +45,8 @@ def test_they_are_each_members_own(name):
     """Every batch of three epochs, and after one member has left."""
     every = members(name)
     feed, alone = Feed(every, CPU), [batches(member) for member in every]
+    assert feed.standardized == (not feed.each)
+    alike = [Network.of(nn.Identity(), member.data) for member in every]
     rows = [0, 1, 2]
     for update in range(3 * feed.updates_per_epoch):
         if update == feed.updates_per_epoch + 1:
@@ -52,7 +56,10 @@ def test_they_are_each_members_own(name):
         found = feed.at(update)
         assert len(found) == len(own[0])
         for place, (x, targets) in enumerate(found):
-            assert torch.equal(x, torch.stack([batch[place][0] for batch in own]))
+            wanted = [batch[place][0] for batch in own]
+            if feed.standardized:
+                wanted = [alike[row].standardize(x) for row, x in zip(rows, wanted, strict=True)]
+            assert torch.equal(x, torch.stack(wanted))
             for part, target in enumerate(targets):
                 assert torch.equal(target, torch.stack([parts(batch[place][1])[part] for batch in own]))
     feed.close()

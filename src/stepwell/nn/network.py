@@ -83,9 +83,13 @@ class Network(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Returns logits (B, outputs), (B, T, outputs) for text, or standardized targets (B, outputs)."""
-        if self.kind != "text":
-            x = torch.addcmul(self.input_offset, x.to(self.input_scale.dtype), self.input_scale)
-        return self.body(x)
+        return self.body(self.standardize(x))
+
+    def standardize(self, x: Tensor) -> Tensor:
+        """Inputs (B, …) in standard deviations of the training part; text as it is."""
+        if self.kind == "text":
+            return x
+        return torch.addcmul(self.input_offset, x.to(self.input_scale.dtype), self.input_scale)
 
     def encode(self, targets: Tensor) -> Tensor:
         """Targets as the loss wants them: for regression in standard deviations of the training part."""

@@ -6,13 +6,14 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from stepwell.data import counter
 from stepwell.data.augment.partners import Mixed
 from stepwell.data.augment.pipeline import Augment
 from stepwell.data.batches import Batches
 from stepwell.data.dataset import Part, TensorInputs
+from stepwell.nn.network import Network
 from stepwell.populations.member import Member
 from stepwell.recipe import updates_per_epoch
 
@@ -25,8 +26,9 @@ class Feed:
     """`at(u)`: the batches of update u, counted from 0, as each member's own `Batches` has them.
 
     All members have training parts of one size. Samples in memory that nothing changes are gathered for
-    all members by one index operation, from each member's own part and in its own order. Others, augmented,
-    of text or read from disk, come from `Batches` of each member, and are stacked.
+    all members by one index operation, from each member's own part and in its own order, and standardized
+    once and not in each batch. Others, augmented, of text or read from disk, come from `Batches` of each
+    member as they are, and are stacked.
     """
 
     def __init__(self, members: Sequence[Member], device: torch.device) -> None:
@@ -38,6 +40,7 @@ class Feed:
         self.mixes = recipe.augment.mixup is not None or recipe.augment.cutmix is not None
         self.part = part
         resident = part.inputs.resident and isinstance(part.inputs, TensorInputs)
+        self.standardized = False  # whether inputs are already in standard deviations
         self.each: list[Batches] = []
         if resident and not recipe.augment.settings() and training.accumulate == 1:
             self._gather_from(members)
@@ -47,15 +50,19 @@ class Feed:
 
     def _gather_from(self, members: Sequence[Member]) -> None:
         """Puts the members' parts, each but once, one behind the other."""
-        parts = {id(member.data.train): member.data.train for member in members}
-        first = {key: number * len(self.part) for number, key in enumerate(parts)}
+        every = {id(member.data.train): member.data for member in members}
+        first = {key: number * len(self.part) for number, key in enumerate(every)}
         self.first = torch.tensor([first[id(member.data.train)] for member in members])
-        if len(parts) > 1:
-            own = list(parts.values())
-            inputs = torch.cat([part.inputs.values for part in own])  # pyright: ignore[reportAttributeAccessIssue]
-            rows = torch.cat([part.rows for part in own])
-            self.part = Part(TensorInputs(inputs), torch.cat([part.targets for part in own]), rows)
-        self.part = self.part.to(self.device)
+        data = list(every.values())
+        inputs = [own.train.inputs.gather(torch.arange(len(own.train))) for own in data]
+        numbers = sum(x.numel() for x in inputs)
+        self.standardized = inputs[0].is_floating_point() or 4 * numbers <= STANDARDIZED_BYTES
+        if self.standardized:
+            pairs = zip(data, inputs, strict=True)
+            inputs = [Network.of(nn.Identity(), own).standardize(x) for own, x in pairs]
+        targets = torch.cat([own.train.targets for own in data])
+        rows = torch.cat([own.train.rows for own in data])
+        self.part = Part(TensorInputs(torch.cat(inputs)), targets, rows).to(self.device)
 
     def _batches(self, member: Member) -> Batches:
         recipe, data = member.recipe, member.data

@@ -53,13 +53,13 @@ class Stack:
             self.network, self.device = self.run.network, self.run.device
             self.random = random_state(self.device)
         self.run.batches.close()
-        self.learner = _Learner(self.network)
         self.names = list(self.run.parameters)
         self._begin()
         parameters = [self.run.parameters[name] for name in self.names]
         recipes = [member.recipe for member in members]
         self.updates = Updates(self.weights, prototypes(recipes, parameters), parameters)
         self.feed = Feed(members, self.device)
+        self.learner = _Learner(self.network, self.feed.standardized)
         self.noise = Noise([counter.key(r.seed, 1) for r in recipes], self.device)
         self.drawn: dict[Any, int] = {}  # random numbers that a batch of this shape asks for
         self.programs: dict[Any, Program] = {}
@@ -448,13 +448,14 @@ class Stack:
 class _Learner(nn.Module):
     """x, targets → the network's outputs, and the targets as the loss wants them."""
 
-    def __init__(self, network: Network) -> None:
+    def __init__(self, network: Network, standardized: bool) -> None:
         super().__init__()
-        self.network = network
+        self.network, self.standardized = network, standardized
 
     def forward(self, x: Tensor, *targets: Tensor) -> tuple[Tensor, ...]:
         labels, lam = targets[:2], targets[2:]
-        return self.network(x), *(self.network.encode(y).clone() for y in labels), *(v.clone() for v in lam)
+        z = self.network.body(x) if self.standardized else self.network(x)
+        return z, *(self.network.encode(y).clone() for y in labels), *(v.clone() for v in lam)
 
 
 def _load(network: Network, state: dict[str, Tensor]) -> None:

@@ -17,6 +17,9 @@ from stepwell.nn.network import Network
 from stepwell.populations.member import Member
 from stepwell.recipe import updates_per_epoch
 
+STANDARDIZED_BYTES = 256 << 20  # of pixels as float32, which take four times as much as they are
+
+# Inputs (K, B, …), and targets (K, B, …): one tensor, or a Mixed's three.
 Stacked = tuple[
     Tensor, tuple[Tensor, ...]
 ]  # inputs (K, B, …), and targets (K, B, …): one, or a Mixed's three

@@ -18,7 +18,7 @@ from stepwell.populations.updates import kind, prototypes, signature
 
 # What a stack works on in an update, at most: larger, and it falls out of a CPU's caches, which costs more
 # than what is saved by launching an operation for more members at once (see benchmarks/population.py).
-WORKING_SET = {"cpu": 12 << 20, "cuda": 2 << 30}
+WORKING_SET = {"cpu": 6 << 20, "cuda": 2 << 30}
 MOST = {"cpu": 128, "cuda": 4096}  # members a stack
 MARGIN = 0.5  # of the free memory
 

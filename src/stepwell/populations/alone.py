@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from stepwell.nn.gradient_flow import tensor_norms
-from stepwell.populations.member import Member, Outcome
+from stepwell.populations.member import Member, Outcome, newest_loss
 from stepwell.training import evaluate, model_file
 from stepwell.training.evaluated_weights import deliver, evaluated_weights
 from stepwell.training.finish import choose_weights
@@ -128,15 +128,13 @@ class Alone:
         self._loss.clear()
 
     def losses(self) -> dict[int, float]:
-        """The newest validation loss, NaN where it was not finite, while the member trains."""
-        if self.outcome.diverged is not None or self.outcome.stopped_at is not None:
-            return {}
-        rows = self.outcome.curve
-        return {self.numbers[0]: rows[-1]["validation"].get("loss", math.nan) if rows else math.nan}
+        """The newest validation loss; nothing of a member that diverged or was given up."""
+        ours = self.outcome
+        return {self.numbers[0]: newest_loss(ours)} if ours.diverged is ours.stopped_at is None else {}
 
-    def leave(self, number: int) -> None:
-        """Gives the member up: it trains no further."""
-        self.outcome.stopped_at = self.run.update
+    def leave(self, number: int, update: int) -> None:
+        """Gives the member up at this update: it trains no further."""
+        self.outcome.stopped_at = update
 
     def outcomes(self, weights: bool = False) -> dict[int, Outcome]:
         """How it ended: the delivered weights are chosen and tested, as at the end of `stepwell train`."""

@@ -52,6 +52,9 @@ def divide(members: Sequence[Member]) -> list[Group]:
             reasons.setdefault(reason, []).append(number)
     groups: list[Group] = []
     for own in shapes.values():
+        if len(own) == 1:  # nothing to stack: the run of `stepwell train`, bit for bit
+            groups.append(Group(0, own, False))
+            continue
         try:
             groups += [Group(0, part, True) for part in _stacks(members, own)]
         except (NotRecordable, RuntimeError, TypeError, NotImplementedError) as error:
@@ -78,9 +81,6 @@ def notes(groups: Sequence[Group]) -> list[str]:
 
 def _stacks(members: Sequence[Member], numbers: list[int]) -> Iterator[list[int]]:
     """Members of one shape in stacks of about equal size, those with the same rule side by side."""
-    if len(numbers) == 1:
-        yield numbers
-        return
     first = Stack(numbers[:1], [members[numbers[0]]])
     each = first.rehearse() + sum(v.nbytes for v in first.saved()[0].values())
     first.feed.close()

@@ -27,7 +27,7 @@ class Kept:
         folder.mkdir(parents=True, exist_ok=True)
         for partial in folder.glob(".*.partial"):
             partial.unlink(missing_ok=True)
-        self.state: dict[str, Any] = {"identity": self.identity, "rungs": 0, "ended": {}, "groups": []}
+        self.state: dict[str, Any] = {"identity": self.identity, "going": [], "ended": {}, "groups": []}
         if self.file.exists():
             self._read()
 
@@ -48,7 +48,7 @@ class Kept:
         """The groups, those of before if there are some: how much memory is free may have changed."""
         if not self.state["groups"]:
             self.state["groups"] = [asdict(group) for group in divide()]
-            self._write()
+            self.write()
         return [Group(**own) for own in self.state["groups"]]
 
     def ended(self) -> dict[int, Outcome]:
@@ -67,7 +67,7 @@ class Kept:
             if outcome.weights is not None:
                 checkpoint.write(self._weights(number), outcome.weights, {"number": number})
             self.state["ended"][str(number)] = outcome.as_json()
-        self._write()
+        self.write()
 
     def save(self, group: Any) -> None:
         """Writes a group's state, if it has one to go on from."""
@@ -80,11 +80,6 @@ class Kept:
         if file.exists():
             group.load(*checkpoint.read(file))
 
-    def passed(self, rung: int) -> None:
-        """Notes that at so many rungs it was decided who goes on."""
-        self.state["rungs"] = rung
-        self._write()
-
     def clear(self) -> None:
         """Removes the state of groups, once all have ended."""
         for file in self.folder.glob("group-*.safetensors"):
@@ -96,7 +91,8 @@ class Kept:
     def _weights(self, number: int) -> Path:
         return self.folder / f"weights-{number:05d}.safetensors"
 
-    def _write(self) -> None:
+    def write(self) -> None:
+        """Writes what is known of the population as a whole."""
         files.write_json(self.file, self.state)
 
 

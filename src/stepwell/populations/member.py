@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -57,3 +58,8 @@ class Outcome:
             return {name: value for name, value in asdict(self).items() if name != "weights"}
         finally:
             self.weights = weights
+
+
+def newest_loss(outcome: Outcome) -> float:
+    """The validation loss of its last evaluation; NaN where that was not finite, or there was none."""
+    return outcome.curve[-1]["validation"].get("loss", math.nan) if outcome.curve else math.nan

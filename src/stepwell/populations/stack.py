@@ -19,7 +19,7 @@ from stepwell.nn.network import Network
 from stepwell.nn.running_statistics import reestimate
 from stepwell.populations.feed import Feed
 from stepwell.populations.judge import Judge
-from stepwell.populations.member import Member, Outcome
+from stepwell.populations.member import Member, Outcome, newest_loss
 from stepwell.populations.noise import Count, Noise, Supply
 from stepwell.populations.rates import Rates
 from stepwell.populations.recording import Program
@@ -119,7 +119,8 @@ class Stack:
         return result.diverged is None and result.stopped_at is None and not result.ended_early
 
     @contextmanager
-    def _surroundings(self) -> Iterator[None]:
+    def surroundings(self) -> Iterator[None]:
+        """What training goes on in: arithmetic that repeats, and generators that are the stack's own."""
         # A user's own dropout draws from torch's generator, which is the stack's here.
         with own_randomness(self.members[0].recipe.seed, self.device), same_arithmetic(False, False):
             restore_random_state(self.random, self.device)
@@ -133,7 +134,7 @@ class Stack:
     def run_to(self, update: float, interrupted: Callable[[], bool]) -> None:
         """Trains until so many updates are made, all have ended, or `interrupted()` is true."""
         training = self.members[0].recipe.training
-        with self._surroundings():
+        with self.surroundings():
             while not self.finished and self.update < update:
                 self.step()
                 every = training.evaluate_every
@@ -290,19 +291,17 @@ class Stack:
     # -- who goes on, and the end -------------------------------------------------------------------
 
     def losses(self) -> dict[int, float]:
-        """The newest validation loss of each member that trains, NaN where it was not finite."""
-        found = {}
-        for row in self._rows:
-            if self._trains(row):
-                curve = self.results[row].curve
-                found[self.numbers[row]] = (
-                    curve[-1]["validation"].get("loss", math.nan) if curve else math.nan
-                )
-        return found
+        """The newest validation loss, NaN where it was not finite, of each member that may still be chosen.
 
-    def leave(self, number: int) -> None:
-        """Gives a member up: it trains no further."""
-        self.results[self.numbers.index(number)].stopped_at = self.update
+        Those that have ended early may; those that diverged or were given up may not.
+        """
+        every = {**self.done, **dict(zip(self.numbers, self.results, strict=True))}
+        return {n: newest_loss(own) for n, own in every.items() if own.diverged is own.stopped_at is None}
+
+    def leave(self, number: int, update: int) -> None:
+        """Gives a member up at this update: it trains no further."""
+        result = self.done[number] if number in self.done else self.results[self.numbers.index(number)]
+        result.stopped_at = update
 
     def _take_out(self) -> None:
         """Goes on without those that have ended, once they are half of all."""
@@ -327,7 +326,7 @@ class Stack:
 
     def outcomes(self, weights: bool = False) -> dict[int, Outcome]:
         """How each ended: the delivered weights are chosen and tested, as at the end of `stepwell train`."""
-        with self._surroundings():
+        with self.surroundings():
             self._conclude(list(self._rows), weights)
         self.feed.close()
         return self.done
@@ -388,7 +387,7 @@ class Stack:
         Raises NotRecordable, or what torch raises, where these members cannot be stacked.
         """
         buffers, noise = {n: v.clone() for n, v in self.buffers.items()}, self.noise.state()
-        with self._surroundings():
+        with self.surroundings():
             self.network.train()
             self._gradients(self.feed.at(0))
         self.buffers = buffers

@@ -83,22 +83,22 @@ def _by_rungs(
 ) -> dict[int, Outcome]:
     """All groups to a rung, then the choice, and so on: those who are chosen from must all be there."""
     every = [watch.begin(group) for group in groups]
-    passed = 0 if kept is None else kept.state["rungs"]
+    decided = [] if kept is None else kept.state["going"]
     for number, rung in enumerate(rungs):
-        if number < passed:
-            continue
-        losses: dict[int, float] = {}
+        if number == len(decided):
+            losses: dict[int, float] = {}
+            for models in every:
+                watch.run(models, rung)
+                losses |= models.losses()
+                if kept is not None:
+                    kept.save(models)
+            decided.append(sorted(keep(rung, losses)))
+            if kept is not None:  # from here on it is not asked again
+                kept.write()
+        going = set(decided[number])
         for models in every:
-            watch.run(models, rung)
-            losses |= models.losses()
-        going = set(keep(rung, losses))
-        for models in every:
-            for member in [m for m in models.numbers if m in losses and m not in going]:
-                models.leave(member)
-            if kept is not None:
-                kept.save(models)
-        if kept is not None:
-            kept.passed(number + 1)
+            for member in [number for number in models.losses() if number not in going]:
+                models.leave(member, rung)
     found: dict[int, Outcome] = {}
     for models in every:
         watch.run(models, math.inf)

@@ -17,8 +17,8 @@ loop. What is timed:
  - whole command (--command): a fresh process from its start to its end, 256 members × 30 epochs, against
    the bare loop's time a step (its own start not counted) times as many steps.
 
---memory: the peak of resident memory of a population in a process of its own, less what the process takes
-with a single member, against K × (weights, gradients, state) and the data.
+--memory: the peak of resident memory while a population trains, in a process of its own, less what the process
+had before, against K × (weights, gradients, state). Linux only.
 """
 
 from __future__ import annotations
@@ -29,7 +29,6 @@ import math
 import multiprocessing
 import os
 import platform
-import resource
 import statistics
 import subprocess
 import sys
@@ -396,24 +395,30 @@ def command(rounds: int) -> dict[str, float]:
 
 
 def peak(case: Case, count: int) -> int:
-    """Bytes of resident memory at the most of a process that trains so many members."""
-    train(members_of(case, data_of(case), count, 100, "cpu"))
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << 10
+    """Bytes of resident memory that training so many members takes at the most, beyond what there was."""
+    members = members_of(case, data_of(case), count, 100, "cpu")
+    train(members[:1])  # what is loaded when first used
+    Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
+    before = _status("VmRSS")
+    train(members)
+    return _status("VmHWM") - before
+
+
+def _status(name: str) -> int:
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return int(next(line for line in lines if line.startswith(name)).split()[1]) << 10
 
 
 def memory(name: str, count: int) -> dict[str, float]:
     """What a population takes beyond one member, against weights, gradients and state of all."""
     case = CASES[name]
-    found = {}
-    for members in (1, count):
-        line = [sys.executable, __file__, "--peak", name, str(members)]
-        found[members] = int(subprocess.run(line, check=True, capture_output=True, text=True).stdout)
+    line = [sys.executable, __file__, "--peak", name, str(count)]
+    more = int(subprocess.run(line, check=True, capture_output=True, text=True).stdout)
     weights = sum(p.nbytes for p in Bench(case, 1, "cpu").model().parameters())
-    least = 4 * weights * (count - 1)  # Adam: weights, gradients and two means
-    more = found[count] - found[1]
+    least = 4 * weights * count  # Adam: weights, gradients and two means
     print(
-        f"\n{name} × {count}: {more / 2**20:.0f} MiB more than one member, {more / least:.2f} × weights, "
-        "gradients and state (asked: 1.3 × with the data)"
+        f"\n{name} × {count}: {more / 2**20:.0f} MiB beyond what the process had, {more / least:.2f} × "
+        "weights, gradients and state of all (asked: 1.3 × and the data)"
     )
     return {"bytes": more, "ratio": more / least}
 

@@ -17,8 +17,8 @@ loop. What is timed:
  - whole command (--command): a fresh process from its start to its end, 256 members × 30 epochs, against
    the bare loop's time a step (its own start not counted) times as many steps.
 
---memory: the peak of resident memory while a population trains, in a process of its own, less what the process
-had before, against K × (weights, gradients, state). Linux only.
+--memory: the peak of resident memory while a population trains, in a process of its own, less what that had
+before, against K × (weights, gradients, state). Linux only.
 """
 
 from __future__ import annotations

@@ -230,6 +230,21 @@ def test_a_users_module(tmp_path, monkeypatch):
     check(members_of({**MLP, "model": "own_net:net", "model.hidden": None}, RATES, tmp_path))
 
 
+@pytest.mark.usefixtures("exactly")
+def test_tied_weights(tmp_path, monkeypatch):
+    """The delivered state has a tied weight under each of its names, as `state_dict` has."""
+    (tmp_path / "tied_net.py").write_text(
+        "from torch import nn\n"
+        "def net(shape, outputs):\n"
+        "    made = nn.Sequential(nn.Linear(4, 4), nn.Tanh(), nn.Linear(4, 4), nn.Linear(4, outputs))\n"
+        "    made[2].weight = made[0].weight\n"
+        "    return made\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    check(members_of({**MLP, "model": "tied_net:net", "model.hidden": None}, RATES, tmp_path))
+
+
 def test_nothing_is_forgotten(tmp_path):
     """Every model has a case, and the optimizers without one are those that train alone."""
     assert CONFIGS.keys() <= ARCHITECTURES.keys()

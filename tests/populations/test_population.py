@@ -59,6 +59,22 @@ def test_who_has_ended_is_taken_out(data):
     assert beside[2].updates == 60 and len(beside[2].curve) == 6
 
 
+@pytest.mark.parametrize("updates", [None, 37])
+def test_who_has_ended_keeps_its_weights(data, tmp_path, updates):
+    """Taken out of the stack, also before an interruption: its weights are those of it alone."""
+    ending = [{"training.early_stopping": 1, "optimizer.lr": 0.5, "seed": seed} for seed in (0, 5)]
+    every = members(data, *ending, {"seed": 2})
+    if updates is not None:
+        asked = iter(range(10_000))
+        with pytest.raises(Stopped):
+            train(every, folder=tmp_path, weights=True, interrupted=lambda: next(asked) >= updates)
+    found = train(every, folder=tmp_path, weights=True)
+    assert [outcome.ended_early for outcome in found] == [True, True, False]
+    for ours, member in zip(found, every, strict=True):
+        its = train([member], weights=True)[0].weights
+        assert all(torch.allclose(ours.weights[name], its[name], atol=1e-4) for name in its)
+
+
 def test_the_worse_are_given_up_at_rungs(data):
     """`keep` sees everyone's newest loss and decides; those who stay end as without rungs."""
     every = members(data, *({"seed": seed, "optimizer.lr": rate} for seed in (0, 1) for rate in (1e-2, 1e-4)))
@@ -185,6 +201,24 @@ def test_what_cannot_be_stacked_trains_alone_and_says_so(data):
     assert sorted(len(group.numbers) for group in groups) == [1, 1, 2, 3]
     assert [group.stacked for group in groups] == [len(group.numbers) > 1 for group in groups]
     assert len(said) == 2 and "asks for the loss several times" in said[0]
+
+
+def test_one_that_cannot_be_stacked_may_be_the_only_one(data, tmp_path, monkeypatch):
+    """A module that looks at a value trains alone, also where no other has its shape."""
+    (tmp_path / "look_net.py").write_text(
+        "from torch import nn\n"
+        "class Net(nn.Linear):\n"
+        "    def forward(self, x):\n"
+        "        z = super().forward(x)\n"
+        "        return 2 * z if z.mean() > 0 else z\n"
+        "def net(shape, outputs):\n"
+        "    return Net(4, outputs)\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    common = {name: value for name, value in COMMON.items() if not name.startswith("model")}
+    recipe = resolve(read_recipe(None, {**common, "model": "look_net:net"}), data)
+    assert [outcome.how for outcome in train([Member(recipe, data)])] == ["alone"]
 
 
 def test_a_stack_has_room_in_memory(data, monkeypatch):

@@ -308,7 +308,7 @@ class Stack:
         rows = [row for row in self._rows if self._trains(row)]
         if not rows or 2 * len(rows) > len(self.members):
             return
-        self._conclude([row for row in self._rows if not self._trains(row)], False)
+        self._conclude([row for row in self._rows if not self._trains(row)], True)
         self._keep(rows)
 
     def _keep(self, rows: list[int]) -> None:
@@ -329,6 +329,9 @@ class Stack:
         with self.surroundings():
             self._conclude(list(self._rows), weights)
         self.feed.close()
+        if not weights:
+            for outcome in self.done.values():
+                outcome.weights = None
         return self.done
 
     def _conclude(self, rows: list[int], weights: bool) -> None:
@@ -350,8 +353,10 @@ class Stack:
                 setattr(self.results[row], split, own)
         self.judge.show(None)
         if weights:
-            kept = self.network.state_dict().keys()
-            pairs = [(n, v) for n, v in zip([*self.names, *self.buffers], state, strict=True) if n in kept]
+            ours = dict(zip(self.judge.names, state, strict=True))
+            tensors = self.network.state_dict(keep_vars=True)
+            first = {id(value): name for name, value in _tensors(self.network).items()}  # of tied ones
+            pairs = [(name, ours[first[id(value)]]) for name, value in tensors.items() if id(value) in first]
             for place, row in enumerate(rows):
                 self.results[row].weights = {name: value[place].clone() for name, value in pairs}
 
@@ -402,6 +407,8 @@ class Stack:
         tensors |= {f"random.{name}": value for name, value in self.random.items()}
         if self.best is not None:
             tensors |= {f"best.{n}": v for n, v in zip(self.judge.names, self.best, strict=True)}
+        for number, outcome in self.done.items():
+            tensors |= {f"done.{number}.{n}": v for n, v in (outcome.weights or {}).items()}
         if self.pending:
             tensors |= {"loss": torch.stack([v for v, _ in self.pending])}
             tensors |= {"norm": torch.stack([v for _, v in self.pending])}
@@ -442,6 +449,12 @@ class Stack:
             pace.load(kept)
         self.results = [Outcome(**kept) for kept in about["results"]]
         self.done = {int(number): Outcome(**kept) for number, kept in about["done"].items()}
+        for number, outcome in self.done.items():
+            start = f"done.{number}."
+            held = {
+                n.removeprefix(start): v.to(self.device) for n, v in tensors.items() if n.startswith(start)
+            }
+            outcome.weights = held or None
 
 
 class _Learner(nn.Module):
@@ -459,7 +472,12 @@ class _Learner(nn.Module):
 
 def _load(network: Network, state: dict[str, Tensor]) -> None:
     """Puts a member's weights and buffers into the network."""
-    own = {**dict(network.named_parameters()), **dict(network.named_buffers())}
+    own = _tensors(network)
     with torch.no_grad():
         for name, value in state.items():
             own[name].copy_(value)
+
+
+def _tensors(network: Network) -> dict[str, Tensor]:
+    """Weights and buffers by name, tied ones under the first of their names."""
+    return {**dict(network.named_parameters()), **dict(network.named_buffers())}

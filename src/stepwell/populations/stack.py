@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+import random
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
@@ -22,7 +24,7 @@ from stepwell.populations.judge import Judge
 from stepwell.populations.member import Member, Outcome, newest_loss
 from stepwell.populations.noise import Count, Noise, Supply
 from stepwell.populations.rates import Rates
-from stepwell.populations.recording import Program
+from stepwell.populations.recording import NotRecordable, Program
 from stepwell.populations.updates import Updates, prototypes
 from stepwell.training import model_file
 from stepwell.training.evaluated_weights import samples_of
@@ -394,7 +396,10 @@ class Stack:
         buffers, noise = {n: v.clone() for n, v in self.buffers.items()}, self.noise.state()
         with self.surroundings():
             self.network.train()
-            self._gradients(self.feed.at(0))
+            batches, outside = self.feed.at(0), _outside(self.network)
+            self._gradients(batches)
+            if _outside(self.network) != outside:
+                raise NotRecordable("it draws Python's or NumPy's random numbers, or counts its calls")
         self.buffers = buffers
         self.noise.load(noise)
         return max(program.peak for program in self.programs.values())
@@ -481,3 +486,11 @@ def _load(network: Network, state: dict[str, Tensor]) -> None:
 def _tensors(network: Network) -> dict[str, Tensor]:
     """Weights and buffers by name, tied ones under the first of their names."""
     return {**dict(network.named_parameters()), **dict(network.named_buffers())}
+
+
+def _outside(network: nn.Module) -> tuple[Any, ...]:
+    """What a forward pass may decide by that is no tensor, so that a recording would not follow it."""
+    kinds = (bool, int, float, str)
+    counts = [{k: v for k, v in vars(m).items() if isinstance(v, kinds)} for m in network.modules()]
+    _, keys, place, *_ = np.random.get_state()
+    return counts, random.getstate(), np.asarray(keys).tobytes(), place

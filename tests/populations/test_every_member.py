@@ -107,11 +107,20 @@ TECHNIQUES: dict[str, tuple[dict[str, Any], list[dict[str, Any]]]] = {
         {**MLP, "optimizer": "adam"},
         [
             {"schedule": "one-cycle", "schedule.low_momentum": 0.8},
-            {"schedule": "plateau"},
+            {"schedule": "plateau", "schedule.patience": 1, "optimizer.lr": 0.1},
             {"schedule": "constant", "seed": 3},
         ],
     ),
     "early stopping": ({**MLP, "training.early_stopping": 1, "training.evaluate_every": 5}, RATES),
+    "those who end are taken out": (
+        {**MLP, "model.norm": "batch", "training.weights": "best", "training.evaluate_every": 5},
+        [
+            {"optimizer.lr": 1e200},
+            {"training.early_stopping": 1, "optimizer.lr": 3.0, "seed": 1},
+            {"optimizer.lr": 3e-3, "seed": 2},
+            {"optimizer.lr": 0.3, "seed": 3, "schedule": "constant"},
+        ],
+    ),
     "splits side by side": (
         MLP,
         [{"data.split_seed": 1}, {"data.split_seed": 2, "seed": 1}, {"data.split_seed": 1, "seed": 3}],
@@ -122,8 +131,9 @@ ALONE = {"lbfgs", "newton", "saddle-free-newton", "negative-curvature", "soap"}
 
 
 @pytest.fixture
-def exactly():
-    """Weights, random layers and data in float64, on one thread."""
+def exactly(monkeypatch):
+    """Weights, random layers and data in float64, on one thread; rates are looked up anew now and then."""
+    monkeypatch.setattr("stepwell.populations.rates.AHEAD", 16)
     kind, threads = torch.get_default_dtype(), torch.get_num_threads()
     torch.set_default_dtype(torch.float64)
     torch.set_num_threads(1)
@@ -178,6 +188,10 @@ def check(members: list[Member]) -> None:
             its.delivered,
             its.ended_early,
         )
+        assert ours.diverged == its.diverged
+        if its.diverged:
+            assert ours.weights is None
+            continue
         assert ours.weights is not None and its.weights is not None
         assert ours.weights.keys() == its.weights.keys()
         for name, value in its.weights.items():

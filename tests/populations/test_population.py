@@ -18,7 +18,7 @@ from stepwell.populations.train import Stopped, train
 from stepwell.recipe import read_recipe, resolve
 
 COMMON = {"data": "iris", "model.hidden": [8], "training.batch_size": 16, "training.updates": 60}
-COMMON |= {"training.evaluate_every": 10, "model.dropout": 0.1}
+COMMON |= {"training.evaluate_every": 10, "training.log_every": 7, "model.dropout": 0.1}
 
 
 @pytest.fixture(scope="module")

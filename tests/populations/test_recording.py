@@ -112,3 +112,19 @@ def test_the_peak_is_what_lives_at_once():
 
     assert Program(chain, [x]).peak == 2 * x.nbytes
     assert Program(lambda x: [torch.stack([x + k for k in range(10)])], [x]).peak == 20 * x.nbytes
+
+
+def test_small_probabilities_keep_their_digits():
+    """log_softmax and its gradient in float32, of classes as unlikely as 10⁻³⁵: torch's, to its precision."""
+    z = torch.tensor([[0.0, -1.0, -27.0, -60.0, -80.0]])
+
+    def both(z):
+        z = z.detach().requires_grad_()
+        logs = z.log_softmax(-1)
+        return [*torch.autograd.grad(logs[:, 0].sum(), z), logs.detach()]
+
+    for found, wanted in zip(Program(both, [z])(z), both(z), strict=True):
+        torch.testing.assert_close(found, wanted, rtol=2e-5, atol=0)
+    far = torch.tensor([[0.0, -120.0]])
+    gradient = Program(both, [far])(far)[0]
+    assert gradient is not None and gradient.tolist() == [[0.0, 0.0]]

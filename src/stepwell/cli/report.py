@@ -10,10 +10,16 @@ from stepwell.cli.output import print_json
 
 @app.command()
 def report(run: RunPath, as_json: Json = False) -> None:
-    """Write (again) the page of a run, report.html, or of a comparison, compare.html."""
+    """Write (again) the page of a run or a cross-validation, report.html, or of a comparison, compare.html."""
+    from stepwell.report import folds_view
     from stepwell.report.compare_page import is_comparison, write_comparison
     from stepwell.report.page import write_report
 
     folder = Path(run).expanduser()
-    path = write_comparison(folder) if is_comparison(folder) else write_report(folder)
+    if is_comparison(folder):
+        path = write_comparison(folder)
+    elif folds_view.is_cross_validation(folder):
+        path = folds_view.write_page(folder)
+    else:
+        path = write_report(folder)
     print_json({"report": str(path)}) if as_json else print(path)

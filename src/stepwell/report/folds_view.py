@@ -25,6 +25,11 @@ from stepwell.training import files
 SHOWN = 2  # metrics beside the loss
 
 
+def is_cross_validation(folder: Path) -> bool:
+    """Whether the folder is one that `stepwell cross-validate` has finished."""
+    return (folder / "question.json").is_file() and (folder / "result.json").is_file()
+
+
 def write_page(folder: Path) -> Path:
     """Reads the folder's result.json and writes its report.html."""
     result = json.loads((folder / "result.json").read_text(encoding="utf-8"))

@@ -123,6 +123,9 @@ def _print_table(result: dict[str, Any]) -> None:
         table.add_row(*map(say, row), style="bold" if line.state == "reference" else None)
     screen = sys.stdout.isatty()
     console = Console(width=None if screen else WIDTH, highlight=False, markup=False, soft_wrap=False)
+    wide = Console(width=WIDTH, highlight=False, markup=False, soft_wrap=False, force_terminal=screen)
+    if wide.measure(table).minimum > console.width:  # narrow: lines run over, but no name or number is lost
+        console = wide
     with console.capture() as capture:
         console.print(table)
     print("\n".join(line.rstrip() for line in capture.get().strip("\n").splitlines()))

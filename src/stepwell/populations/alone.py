@@ -139,7 +139,8 @@ class Alone:
     def outcomes(self, weights: bool = False) -> dict[int, Outcome]:
         """How it ended: the delivered weights are chosen and tested, as at the end of `stepwell train`."""
         run, outcome = self.run, self.outcome
-        outcome.updates, outcome.epochs, outcome.best = run.update, run.epoch, run.best
+        outcome.updates = outcome.diverged or outcome.stopped_at or run.update
+        outcome.epochs, outcome.best = outcome.updates / run.updates_per_epoch, run.best
         outcome.ended_early = run.pace.ended_early
         run.batches.close()
         if outcome.diverged is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shlex
 import sys
 import time
@@ -89,8 +90,10 @@ def _asked(
     if not isinstance(chosen["halving"], bool):
         raise UserError(f"halving={as_text(chosen['halving'])} must be true or false")
     target = chosen["target"]
-    if target is not None and (isinstance(target, bool) or not isinstance(target, (int, float))):
-        raise UserError(f"target={as_text(target)} must be a number, a value of the validation metric")
+    if target is not None and (
+        isinstance(target, bool) or not isinstance(target, (int, float)) or not math.isfinite(target)
+    ):
+        raise UserError(f"target={as_text(target)} must be a finite number, a value of the validation metric")
     return asked, chosen
 
 

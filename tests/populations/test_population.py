@@ -72,6 +72,7 @@ def test_who_has_ended_keeps_its_weights(data, tmp_path, updates):
     assert [outcome.ended_early for outcome in found] == [True, True, False]
     for ours, member in zip(found, every, strict=True):
         its = train([member], weights=True)[0].weights
+        assert ours.weights is not None and its is not None
         assert all(torch.allclose(ours.weights[name], its[name], atol=1e-4) for name in its)
 
 
@@ -128,6 +129,7 @@ def test_it_goes_on_where_it_was_interrupted(data, tmp_path, updates):
 def test_rungs_go_on_too(data, tmp_path):
     """Interrupted between and in rungs: the same are given up, with the same end."""
     every = members(data, *({"seed": seed, "optimizer.lr": 10.0**-seed} for seed in range(4)))
+    every += members(data, {"model.hidden": [4], "optimizer.lr": 1e-5})  # it trains alone, and is given up
 
     def keep(rung, losses):
         return sorted(losses, key=losses.__getitem__)[: len(losses) - 1]
@@ -182,6 +184,10 @@ def test_the_folder_of_others_is_refused(data, tmp_path):
     train(members(data, {"training.updates": 2}), folder=tmp_path)
     with pytest.raises(UserError, match="other models"):
         train(members(data, {"training.updates": 2, "optimizer.lr": 0.5}), folder=tmp_path)
+    changed = (tmp_path / "ended.json").read_text().replace('"updates": 2', '"updates": 3')
+    (tmp_path / "ended.json").write_text(changed)
+    with pytest.raises(UserError, match="damaged"):
+        train(members(data, {"training.updates": 2}), folder=tmp_path)
     (tmp_path / "ended.json").write_text("{")
     with pytest.raises(UserError, match="damaged"):
         train(members(data, {"training.updates": 2}), folder=tmp_path)

@@ -57,7 +57,7 @@ def compare(
 ) -> None:
     """Train several values with the same seeds, and test which differ.
 
-    A key takes a list, sgd,adam or [16],[64,64]; log(a,b,n) or range(a,b,n); seeds=N is how often.
+    A key takes a list, sgd,adam or [16],[64,64]; log(a,b,n) or range(a,b,n); seeds=N (5) is how often.
     Ranges are tuned on the validation part, if other values are compared.
 
     Examples: stepwell compare model.hidden=[16],[64,64] ·

@@ -54,7 +54,9 @@ def _terminate(number: int, frame: object) -> None:
 
 
 def _stopped() -> str:
-    verb = next((verb for verb in ("train", "compare", "cross-validate", "ensemble") if verb in sys.argv[1:2]), None)
+    verb = next(
+        (verb for verb in ("train", "compare", "cross-validate", "ensemble") if verb in sys.argv[1:2]), None
+    )
     return (
         f"stopped at once; what had begun goes on with stepwell {verb} --resume"
         if verb

@@ -10,7 +10,7 @@ from stepwell.cli.output import print_json
 
 @app.command()
 def report(run: RunPath, as_json: Json = False) -> None:
-    """Write (again) the page of a run or a cross-validation, report.html, or of a comparison, compare.html."""
+    """Write (again) the page of a run, a cross-validation (report.html) or a comparison (compare.html)."""
     from stepwell.report import folds_view
     from stepwell.report.compare_page import is_comparison, write_comparison
     from stepwell.report.page import write_report

@@ -24,6 +24,8 @@ UPDATES, SEEDS = 200, 5
 # hardly anything moves in 200 updates, to three above it, where nearly everything has blown up.
 BELOW, ABOVE = 1e4, 1e3
 
+MOST_SEEDS, MOST_UPDATES = 1000, 100_000  # far more than tell anything
+
 
 def find_lr(
     recipe: Recipe,
@@ -53,6 +55,11 @@ def _rates(recipe: Recipe, low: float | None, high: float | None, updates: int, 
     name, own = recipe.optimizer.name, default_rate(recipe)
     if name in OWN_RATE:
         raise UserError(f"no learning rate is to be found for optimizer={name}, {OWN_RATE[name]}")
+    if seeds > MOST_SEEDS or updates > MOST_UPDATES:
+        raise UserError(
+            f"seeds={seeds}, updates={updates}: a range test has at most {MOST_SEEDS:,} seeds and "
+            f"{MOST_UPDATES:,} updates; 5 and 200 do"
+        )
     if seeds < 1:
         raise UserError(f"seeds={seeds}: give 1 at least, and 3 or more to see how much is chance")
     return rising(own / BELOW if low is None else low, own * ABOVE if high is None else high, updates)

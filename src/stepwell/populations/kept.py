@@ -33,8 +33,10 @@ class Kept:
 
     def _read(self) -> None:
         try:
-            state = json.loads(self.file.read_text(encoding="utf-8"))
+            state, found = json.loads(self.file.read_text(encoding="utf-8"))
             same = state["identity"] == self.identity
+            if found != _digest(state):
+                raise ValueError("changed")
         except (ValueError, KeyError, TypeError):
             raise UserError(f"{self.file} is damaged: remove the folder and begin anew") from None
         if not same:
@@ -93,7 +95,7 @@ class Kept:
 
     def write(self) -> None:
         """Writes what is known of the population as a whole."""
-        files.write_json(self.file, self.state)
+        files.write_json(self.file, [self.state, _digest(self.state)])
 
 
 def identity(members: Sequence[Member]) -> str:
@@ -110,3 +112,7 @@ def identity(members: Sequence[Member]) -> str:
             fingerprints[key] = data.fingerprint + hashlib.sha256(b"|".join(parts)).hexdigest()
         digest.update(f"{recipe.model_dump_json()} {fingerprints[key]}\n".encode())
     return digest.hexdigest()
+
+
+def _digest(state: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(state, sort_keys=True).encode()).hexdigest()

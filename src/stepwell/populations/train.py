@@ -85,13 +85,13 @@ def _by_rungs(
     every = [watch.begin(group) for group in groups]
     decided = [] if kept is None else kept.state["going"]
     for number, rung in enumerate(rungs):
+        losses: dict[int, float] = {}
+        for models in every:  # one that has no saved state comes here again, to be given up here again
+            watch.run(models, rung)
+            losses |= models.losses()
         if number == len(decided):
-            losses: dict[int, float] = {}
-            for models in every:
-                watch.run(models, rung)
-                losses |= models.losses()
-                if kept is not None:
-                    kept.save(models)
+            for models in every if kept is not None else ():
+                kept.save(models)  # type: ignore[union-attr]
             decided.append(sorted(keep(rung, losses)))
             if kept is not None:  # from here on it is not asked again
                 kept.write()

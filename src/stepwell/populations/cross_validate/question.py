@@ -19,6 +19,7 @@ from stepwell.populations.cross_validate.values import combinations
 from stepwell.recipe import Recipe, read_recipe
 
 FOLDS = 5
+MOST = 10_000  # trainings
 
 
 @dataclass
@@ -65,6 +66,11 @@ class Question:
             raise UserError(
                 "model.from: its weights may come from the very rows that a fold holds out, so they are not "
                 "cross-validated: remove it"
+            )
+        if self.folds * self.repeats > MOST:
+            raise UserError(
+                f"--folds {self.folds} --repeats {self.repeats}: these are more than {MOST:,} trainings; "
+                "lower one"
             )
         if self.repeats < 1:
             raise UserError(f"--repeats {self.repeats}: it must be at least 1")

@@ -18,6 +18,8 @@ from stepwell.recipe.read import SECTIONS
 
 _SPACED = re.compile(r"^(log|range)\(([^()]*)\)$")
 
+MOST = 1000  # values of one key
+
 
 def listed(words: Iterable[str]) -> tuple[list[str], dict[str, list[Any]]]:
     """Returns the words with one value, and of the others key → values.
@@ -56,12 +58,17 @@ def _values(key: str, piece: str) -> list[Any]:
         return [parse_changes([f"{key}={piece}"])[key]]
     try:
         low, high, count = (float(part) for part in found[2].split(","))
-        if count != int(count) or count < 2 or not low < high or (found[1] == "log" and low <= 0):
+        if (
+            count != int(count)
+            or not 2 <= count <= MOST
+            or not low < high
+            or (found[1] == "log" and low <= 0)
+        ):
             raise ValueError
     except ValueError:
         raise UserError(
             f"{key}={piece}: write {found[1]}(a,b,n) with a below b{', both above 0' * (found[1] == 'log')}, "
-            "and n values, 2 or more"
+            f"and n values, 2 to {MOST:,}"
         ) from None
     space = np.geomspace if found[1] == "log" else np.linspace
     points = [float(f"{value:.6g}") for value in space(low, high, int(count))]

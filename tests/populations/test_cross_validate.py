@@ -10,6 +10,8 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
 
 import numpy as np
 import polars as pl
@@ -28,7 +30,9 @@ from stepwell.populations.cross_validate import result as results
 from stepwell.populations.cross_validate import run as running
 from stepwell.populations.cross_validate.plan import plan
 from stepwell.populations.cross_validate.question import Question
+from stepwell.populations.cross_validate.result import _score
 from stepwell.populations.cross_validate.values import listed, settled, word
+from stepwell.populations.member import Outcome
 from stepwell.recipe import parse_changes
 from stepwell.training import predict
 
@@ -425,3 +429,14 @@ def test_words_with_several_values():
         assert parse_changes([word("a.b", value)]) == {"a.b": value}
     found = settled({"data": {"name": "x.csv", "target": "y"}, "optimizer.lr": np.float64(0.1)}, "/d/x.csv")
     assert found == {"data": "/d/x.csv", "data.target": "y", "optimizer.lr": 0.1}
+
+
+@pytest.mark.parametrize("inner", [None, 2])
+def test_what_is_held_out_decides_nothing(inner):
+    """The outer rows say the opposite of the inner ones, or of the validation part: these are followed."""
+    ended = [Outcome(1, 1.0, test={"loss": loss}, validation={"loss": 1 - loss}) for loss in (0.1, 0.9)]
+    ended += [Outcome(1, 1.0, test={"loss": loss}) for loss in (0.8, 0.8, 0.2, 0.3)]
+    fold = SimpleNamespace(places=[0, 1], inner=[[2, 3], [4, 5]])
+    plan: Any = SimpleNamespace(question=SimpleNamespace(inner=inner))
+    scores = [_score(plan, cast(Any, fold), candidate, ended) for candidate in (0, 1)]
+    assert scores == pytest.approx([0.9, 0.1] if inner is None else [0.8, 0.25])

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from stepwell.populations.compare.plan import Plan, make_plan
-from stepwell.populations.compare.result import summarize
+from stepwell.populations.compare.result import _difference, summarize
 from stepwell.populations.member import Outcome
 
 SMALL = {"data.name": "iris", "model.hidden": [4], "training.epochs": 1}
@@ -146,3 +146,21 @@ def test_the_verdict_names_who_is_worse(outcome):
     assert "The difference to lr 0.2 is not significant with 5 seeds." in result["verdict"]
     one = summarize(plan_of(3, 1), [outcome(v, v) for v in (0.9, 0.8, 0.7)])
     assert "one seed says nothing of chance" in one["verdict"]
+
+
+def test_a_difference_is_the_same_from_both_sides():
+    """name − reference is the negative of reference − name, with its limits in order."""
+    pair = {
+        "first": "a",
+        "second": "b",
+        "mean": 0.1,
+        "low": -0.1,
+        "high": 0.3,
+        "p": 0.2,
+        "p_holm": 0.4,
+        "n": 5,
+    }
+    ours, turned = _difference([pair], "a", "b"), _difference([pair], "b", "a")
+    assert (ours["low"], ours["mean"], ours["high"]) == (-0.1, 0.1, 0.3)
+    assert (turned["low"], turned["mean"], turned["high"]) == (-0.3, -0.1, 0.1)
+    assert turned["p_holm"] == 0.4

@@ -57,7 +57,9 @@ def divide(members: Sequence[Member]) -> list[Group]:
             continue
         try:
             groups += [Group(0, part, True) for part in _stacks(members, own)]
-        except (NotRecordable, RuntimeError, TypeError, NotImplementedError) as error:
+        except NotRecordable as error:
+            reasons.setdefault(f"this model is not the same operations each time: {error}", []).extend(own)
+        except (RuntimeError, TypeError, NotImplementedError) as error:
             if "out of memory" in str(error) or "allocate memory" in str(error):
                 raise
             first = (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -38,7 +38,9 @@ def train(
     true, the state is saved and `Stopped` raised.
 
     A member's end is that of its recipe trained alone, but for rounding, whoever the others are; one that
-    diverges is reported and no longer trained, and the others go on untouched.
+    diverges is reported and no longer trained, and the others go on untouched. The trap: a user's module that
+    draws by torch's own functions (nn.Dropout) has numbers of its own for each member, but not those that it
+    would draw alone, and with other members they are others.
     """
     kept = None if folder is None else Kept(folder, members)
     found = {} if kept is None else kept.ended()

@@ -34,6 +34,13 @@ def test_the_ends_of_a_known_curve_are_found():
     assert found.spread == (found.rate, found.rate) and not found.notes
 
 
+def test_a_small_fall_is_said_to_be_one():
+    """A loss that falls from 100 to 99 has a rate, and a note; one that falls to 90 has none."""
+    small, larger = (judge(RATES, 100 - share + share / 2 * curve(rise=80.0)[None]) for share in (1, 10))
+    assert small.rate and len(small.notes) == 1 and "more than 1 %" in small.notes[0]
+    assert larger.rate and not larger.notes
+
+
 @pytest.mark.parametrize("height", [1e3, 1e30, math.inf, math.nan])
 def test_the_blow_up_does_not_reach_back(height: float):
     """However high the loss flies from 10⁰ on, and if it is cut there, the three rates stay the same."""

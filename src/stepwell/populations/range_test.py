@@ -21,6 +21,7 @@ START = 20  # the first 1/20 of the updates is the level that the loss falls fro
 CERTAIN = 4.0  # standard errors: a lower fall is noise
 NORMAL = 0.954  # the median of the distance of two normal numbers, in their standard deviation: 0.6745 √2
 BLOW_UP, QUICK = 3.0, 0.8  # see `BlowUp`
+LITTLE = 0.05  # share of the first loss: with less of a fall there is little to choose by
 
 
 @dataclass(frozen=True)
@@ -135,6 +136,13 @@ def judge(rates: Sequence[float], losses: Array) -> RangeTest:
     low, rate, high = (_short(10 ** np.median(row[fell])) for row in found)
     if not fell.all():
         notes.append(f"in {(~fell).sum()} of {len(fell)} seeds the loss did not fall at any rate")
+    firsts = losses[fell, : max(len(all_rates) // START, 1)].mean(1)
+    fall = float(np.median((firsts - np.nanmin(smoothed[fell], axis=1)) / np.abs(firsts)))
+    if fall < LITTLE:
+        notes.append(
+            f"at no rate does the loss fall by more than {100 * fall:.1g} %, so the rate matters little: look at "
+            "the model's initialization, the data and its targets"
+        )
     if low <= _short(all_rates[min(len(all_rates) // START, len(all_rates) - 1)]):
         notes.append(f"the loss falls from the lowest rate on, {rates[0]:.2g}: usable ones may lie below it")
     if high >= _short(all_rates[-1 - len(all_rates) // START]):

@@ -140,8 +140,8 @@ def judge(rates: Sequence[float], losses: Array) -> RangeTest:
     fall = float(np.median((firsts - np.nanmin(smoothed[fell], axis=1)) / np.abs(firsts)))
     if fall < LITTLE:
         notes.append(
-            f"at no rate does the loss fall by more than {100 * fall:.1g} %, so the rate matters little: look "
-            "at the model's initialization, the data and its targets"
+            f"at no rate does the loss fall by more than {100 * fall:.1g} %, so the rate matters little: "
+            "look at the model's initialization, the data and its targets"
         )
     if low <= _short(all_rates[min(len(all_rates) // START, len(all_rates) - 1)]):
         notes.append(f"the loss falls from the lowest rate on, {rates[0]:.2g}: usable ones may lie below it")
